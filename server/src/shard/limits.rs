@@ -1,0 +1,27 @@
+//! The bounds of one shard that are counts rather than bytes. Every queue between connections, shards and logs is bounded
+//! by one of these.
+
+/// Requests a shard may have waiting at other shards. One more waits for its turn before it starts.
+pub const CALL_COUNT_MAX: usize = 4096;
+
+/// Fetch requests of other shards that may wait for this shard's logs to grow. Past it a Fetch asks again by the clock.
+pub const WATCH_COUNT_MAX: usize = 65_536;
+
+/// Reads of this shard whose memory other shards may hold at once. Past it reads find nothing for a while.
+pub const LEASE_COUNT_MAX: usize = 16_384;
+
+/// Connections of a broker, whatever its configuration says.
+pub const CONNECTION_COUNT_MAX: usize = 1_000_000;
+
+/// Requests a connection may have received and not answered. One more stays in the socket.
+pub const PIPELINE_COUNT_MAX: usize = 128;
+
+/// Bytes of records that one Fetch answer carries, unless its first batch alone is larger (KIP-74). A client may ask for
+/// more; it asks again for the rest, and one slow client pins no more memory than this.
+pub const FETCH_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of finished answers that a connection gathers before it sends them.
+pub const SEND_BYTES_MAX: usize = 1 << 20;
+
+/// Partitions of one Fetch answer that another shard reads between two looks at its other work.
+pub const READ_PARTITIONS_PER_YIELD: usize = 64;

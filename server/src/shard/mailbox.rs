@@ -1,0 +1,190 @@
+//! The only module that crosses cores. Everything shards tell each other is a [`Message`] and goes through here.
+//!
+//! There is one link for each ordered pair of shards, made before the shards start. On each shard every peer has
+//!
+//! 1. an [`Outbox`]: messages that the link has no room for yet. Sending puts a message into the link or into the outbox
+//!    and never waits;
+//! 2. a sending task, which moves the outbox into the link and waits for room there;
+//! 3. a receiving task, which takes messages out of the link and hands each to a function that must not wait.
+//!
+//! # Why two shards with full links do not block each other
+//!
+//! A receiving task never waits for anything but its link: to answer, it puts a message into an outbox. So every link is
+//! always being emptied, whatever the links in the other direction look like, and every sending task gets its room. What
+//! must wait (an append for room, a read for the disk) waits in a task of its own.
+//!
+//! # Why an outbox is bounded
+//!
+//! It holds at most one message for each thing that is counted elsewhere: requests of this shard (bounded by
+//! [`CALL_COUNT_MAX`], see the router), replies to the peer's requests (bounded by the peer's same count), watches the
+//! peer may hold here or we there, leases, and connections. [`Outbox::push`] asserts the sum.
+//!
+//! `Arc` and atomics appear here and in the rooms of this module, nowhere else in the broker.
+
+pub mod frame;
+pub mod lease;
+pub mod message;
+pub mod stop;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use millrace_runtime::links::{ConnectedReceiver, ConnectedSender};
+use millrace_runtime::local::Event;
+use millrace_runtime::{Env, LinkReceiver, LinkSender, TaskClass};
+
+use self::lease::{LeaseId, ReturnLease};
+use self::message::Message;
+use super::limits;
+use super::placement::ShardIndex;
+use super::task_set::TaskSet;
+
+/// The ends of all links of one shard, not bound to it yet.
+pub struct Links<E: Env> {
+    /// By peer; `None` at the shard's own place.
+    ends: Vec<Option<Ends<E>>>,
+}
+
+struct Ends<E: Env> {
+    sender: E::Sender<Message<E>>,
+    receiver: E::Receiver<Message<E>>,
+}
+
+impl<E: Env> Links<E> {
+    /// The links of all shards of a broker, in the order of the shards.
+    pub fn all(shard_count: u16) -> Vec<Self> {
+        let slots = usize::from(shard_count);
+        let mut senders: Vec<Vec<Option<E::Sender<Message<E>>>>> = Vec::new();
+        let mut receivers: Vec<Vec<Option<E::Receiver<Message<E>>>>> = Vec::new();
+        for _ in 0..slots {
+            senders.push((0..slots).map(|_| None).collect());
+            receivers.push((0..slots).map(|_| None).collect());
+        }
+        for source in 0..slots {
+            for target in (0..slots).filter(|target| *target != source) {
+                let (sender, receiver) = E::link(LINK_MESSAGE_COUNT);
+                senders[source][target] = Some(sender);
+                receivers[target][source] = Some(receiver);
+            }
+        }
+        let pair = |(sender, receiver): (Option<_>, Option<_>)| Some(Ends { sender: sender?, receiver: receiver? });
+        let shards = senders.into_iter().zip(receivers);
+        shards.map(|(senders, receivers)| Self { ends: senders.into_iter().zip(receivers).map(pair).collect() }).collect()
+    }
+}
+
+/// One shard's outboxes. Clones are the same outboxes.
+pub struct Mailbox<E: Env> {
+    outboxes: Rc<Vec<Outbox<E>>>,
+}
+
+impl<E: Env> Clone for Mailbox<E> {
+    fn clone(&self) -> Self {
+        Self { outboxes: Rc::clone(&self.outboxes) }
+    }
+}
+
+impl<E: Env> Mailbox<E> {
+    /// Outboxes for `shard_count` shards. What is sent before [`Mailbox::start`] waits in them.
+    pub fn new(shard_count: u16) -> Self {
+        Self { outboxes: Rc::new((0..shard_count).map(|_| Outbox::default()).collect()) }
+    }
+
+    /// Starts the tasks that carry messages. Each message that arrives goes to `receive`, in the order of its link.
+    pub fn start(
+        &self,
+        links: Links<E>,
+        tasks: &TaskSet<E>,
+        receive: impl Fn(ShardIndex, Message<E>) + Clone + 'static,
+    ) {
+        let peers = ShardIndex::all(u16::try_from(links.ends.len()).expect("shards are counted in 16 bits"));
+        for (peer, ends) in peers.zip(links.ends) {
+            let Some(ends) = ends else { continue };
+            let outboxes = Rc::clone(&self.outboxes);
+            // A task for each end: connecting waits for the peer, and the peers start in any order.
+            tasks.spawn("mailbox sender", TaskClass::Network, async move {
+                let sender = ends.sender.connect().await;
+                outboxes[peer.slot()].carry(sender).await;
+            });
+            let receive = receive.clone();
+            tasks.spawn("mailbox receiver", TaskClass::Network, async move {
+                let receiver = ends.receiver.connect().await;
+                while let Some(message) = receiver.receive().await {
+                    receive(peer, message);
+                }
+            });
+        }
+    }
+
+    /// Sends to another shard, without waiting.
+    pub fn send(&self, target: ShardIndex, message: Message<E>) {
+        self.outboxes[target.slot()].push(message);
+    }
+
+    /// Lets the sending tasks end once everything is sent; the peers' receiving tasks end then.
+    pub fn close(&self) {
+        for outbox in self.outboxes.iter() {
+            outbox.is_closed.set(true);
+            outbox.changed.notify();
+        }
+    }
+}
+
+impl<E: Env> ReturnLease for Mailbox<E> {
+    fn return_lease(&self, owner: ShardIndex, id: LeaseId) {
+        self.send(owner, Message::ReturnLease { lease: id });
+    }
+}
+
+/// Messages for one peer that its link has no room for yet.
+struct Outbox<E: Env> {
+    queue: RefCell<VecDeque<Message<E>>>,
+    changed: Event,
+    is_closed: Cell<bool>,
+}
+
+impl<E: Env> Default for Outbox<E> {
+    fn default() -> Self {
+        Self { queue: RefCell::default(), changed: Event::default(), is_closed: Cell::new(false) }
+    }
+}
+
+impl<E: Env> Outbox<E> {
+    fn push(&self, message: Message<E>) {
+        assert!(!self.is_closed.get(), "nothing is sent after the mailbox is closed");
+        let mut queue = self.queue.borrow_mut();
+        queue.push_back(message);
+        assert!(queue.len() <= OUTBOX_MESSAGE_COUNT_MAX, "everything that is sent is counted and bounded elsewhere");
+        drop(queue);
+        self.changed.notify();
+    }
+
+    /// Moves messages into the link until the outbox is closed and empty, or the peer is gone.
+    async fn carry(&self, sender: impl ConnectedSender<Message<E>>) {
+        loop {
+            let version = self.changed.version();
+            let message = self.queue.borrow_mut().pop_front();
+            match message {
+                // A peer that is gone gets nothing more; its broker is stopping too.
+                Some(message) => {
+                    if sender.send(message).await.is_err() {
+                        self.queue.borrow_mut().clear();
+                    }
+                }
+                None if self.is_closed.get() => return,
+                None => self.changed.changed(version).await,
+            }
+        }
+    }
+}
+
+/// Messages a link carries before its sender waits. Waiting costs a wake-up across cores; memory costs little.
+const LINK_MESSAGE_COUNT: usize = 1024;
+
+/// See the module's text: requests, replies, watches in both directions, leases, connections, and the few of shutdown.
+const OUTBOX_MESSAGE_COUNT_MAX: usize = 2 * limits::CALL_COUNT_MAX
+    + 2 * limits::WATCH_COUNT_MAX
+    + limits::LEASE_COUNT_MAX
+    + limits::CONNECTION_COUNT_MAX
+    + 16;

@@ -1,0 +1,249 @@
+//! What one shard says to another.
+//!
+//! Every type here is `Send` and owns what it carries: frames by reference count, lent memory by lease, the rest by value.
+//! A request gets exactly one reply, unless its shard goes away; every other message is one-way and may arrive late.
+
+use std::ops::Range;
+
+use millrace_engine::log::Failure;
+use millrace_engine::log::offsets::LogOffsets;
+use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
+use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
+use millrace_runtime::{Env, Net};
+
+use super::frame::Frame;
+use super::lease::{LeaseId, Lent};
+use crate::metadata::controller::{Proposal, Refusal};
+use crate::metadata::record::Record;
+
+/// Anything that crosses from one shard to another.
+pub enum Message<E: Env> {
+    /// Asks for work; `call` comes back with the reply.
+    Request {
+        /// The caller's number for it.
+        call: CallId,
+        /// The work.
+        request: Request,
+    },
+    /// Answers a request of the receiver.
+    Reply {
+        /// The receiver's number for it.
+        call: CallId,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A log that the receiver watches has grown. One per watch.
+    Wake {
+        /// The receiver's number for the watch.
+        watch: WatchId,
+    },
+    /// The sender no longer waits for a wake.
+    CancelWatch {
+        /// The sender's number for the watch.
+        watch: WatchId,
+    },
+    /// The sender no longer reads memory that the receiver lent.
+    ReturnLease {
+        /// The receiver's number for it.
+        lease: LeaseId,
+    },
+    /// A connection for the receiver to serve.
+    Adopt {
+        /// The connection.
+        accepted: Accepted<E>,
+    },
+    /// The sender has closed a connection that it was given.
+    ConnectionClosed,
+    /// No shard serves connections any more: let go of everything and stop.
+    Close,
+}
+
+/// An accepted connection, with what its listener knows.
+pub struct Accepted<E: Env> {
+    /// The socket.
+    pub socket: <E::Net as Net>::Accepted,
+    /// Which of the configured listeners accepted it.
+    pub listener_index: usize,
+}
+
+/// Number that a shard gives to a request of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Number that a shard gives to a waiting Fetch of its own. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchId(pub u64);
+
+/// Work for the shard that owns what it is about.
+pub enum Request {
+    /// Append batches to the owner's logs.
+    Append(Append),
+    /// Read the owner's logs.
+    Read(Read),
+    /// Find offsets in the owner's logs.
+    ListOffsets(ListOffsets),
+    /// Change the metadata. Only to the first shard.
+    Propose(Proposal),
+    /// Apply durable metadata records. Only from the first shard.
+    Apply(Vec<Record>),
+    /// Finish the connections' requests and close them.
+    Drain,
+}
+
+/// The answer to a [`Request`], of the same name.
+pub enum Reply {
+    /// One result per batch, in order.
+    Append(Vec<Result<AppendedBatch, AppendRefusal>>),
+    /// What was read.
+    Read(ReadReply),
+    /// One result per query, in order.
+    ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
+    /// Whether the change is in force on every shard.
+    Propose(Result<(), ProposeError>),
+    /// The records are in force on this shard.
+    Apply,
+    /// No connection is left.
+    Drain,
+}
+
+/// Batches of one Produce request that one shard owns.
+pub struct Append {
+    /// The request as it was received.
+    pub frame: Frame,
+    /// Where the batches lie in it.
+    pub batches: Vec<BatchPlace>,
+    /// When to reply.
+    pub reply_when: ReplyWhen,
+}
+
+/// One batch, already validated, and where it goes.
+#[derive(Clone, Debug)]
+pub struct BatchPlace {
+    /// The log.
+    pub partition: PartitionId,
+    /// Epoch in which this broker leads the partition.
+    pub leader_epoch: LeaderEpoch,
+    /// Where the batch lies in the frame.
+    pub range: Range<usize>,
+}
+
+/// When an append is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyWhen {
+    /// As soon as the batches have their offsets: nobody is told that they are safe (acks=0).
+    Appended,
+    /// When they are on the device (acks=1 and acks=all).
+    Durable,
+}
+
+/// Why a batch is not known to be safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendRefusal {
+    /// It was not taken.
+    Refused(AppendError),
+    /// It was taken, but may not be on the device.
+    NotDurable(Failure),
+}
+
+/// Why a change of the metadata is not known to be in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    /// The controller does not allow it.
+    Refused(Refusal),
+    /// The metadata log could not take it.
+    Log(AppendRefusal),
+}
+
+/// Where a batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendedBatch {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// First offset the log still has.
+    pub log_start_offset: Offset,
+}
+
+/// Partitions of one Fetch request that one shard owns.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The partitions, in the order of the request.
+    pub partitions: Vec<ReadPosition>,
+    /// Most bytes for all of them, save for `first`.
+    pub bytes_max: usize,
+    /// Whether the first batch found may exceed the limits (KIP-74).
+    pub first: FirstBatch,
+    /// The watch to arm in the same step, when the answer has fewer than `bytes_wanted` bytes and no error.
+    pub watch: Option<WatchId>,
+    /// Bytes with which the caller would be content.
+    pub bytes_wanted: usize,
+}
+
+/// Where to read one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPosition {
+    /// The log.
+    pub partition: PartitionId,
+    /// First offset wanted.
+    pub offset: Offset,
+    /// Most bytes of this partition.
+    pub bytes_max: usize,
+}
+
+/// What one shard found for a [`Read`].
+pub struct ReadReply {
+    /// One result per partition, in order.
+    pub partitions: Vec<Result<ReadPartition, ReadError>>,
+    /// The memory of all results, one after the other; `None` when nothing was found.
+    pub lent: Option<Lent>,
+    /// Whether the watch was armed and will be heard of.
+    pub is_watched: bool,
+}
+
+/// What was found in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadPartition {
+    /// How many pieces of the answer's memory are this partition's.
+    pub piece_count: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Where the log stands.
+    pub offsets: LogOffsets,
+}
+
+/// Partitions of one ListOffsets request that one shard owns.
+#[derive(Clone, Debug)]
+pub struct ListOffsets {
+    /// The questions, in the order of the request.
+    pub queries: Vec<OffsetQuery>,
+}
+
+/// One question about one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetQuery {
+    /// The log.
+    pub partition: PartitionId,
+    /// What is asked.
+    pub position: OffsetPosition,
+}
+
+/// What ListOffsets may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetPosition {
+    /// First offset the log still has.
+    Earliest,
+    /// Offset after the last one that a consumer may see.
+    Latest,
+    /// By timestamp.
+    Time(TimeQuery),
+}
+
+/// What was found for an [`OffsetQuery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    /// The offset.
+    pub offset: Offset,
+    /// Timestamp of the record there; `None` where the question was not about time.
+    pub timestamp_ms: Option<i64>,
+    /// Leader epoch at the offset; -1 when it is not known.
+    pub leader_epoch: LeaderEpoch,
+}

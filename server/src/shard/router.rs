@@ -1,0 +1,153 @@
+//! Asking the shard that owns something to do something with it, and getting the answer back.
+//!
+//! A request to this shard itself takes the same function as one that came by message, without a message.
+//!
+//! The number of requests waiting at other shards is bounded: who wants to ask first takes [`Slots`]. Serving a request
+//! never takes any, so whoever holds slots gets an answer, and whoever waits for slots gets its turn.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use millrace_engine::io::Slice;
+use millrace_engine::store::ReadError;
+use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
+use millrace_runtime::{Disk, Env};
+use thiserror::Error;
+
+use super::budget::{Budget, Reservation, Turn};
+use super::limits;
+use super::mailbox::Mailbox;
+use super::mailbox::lease::Borrowed;
+use super::mailbox::message::{
+    AppendRefusal, AppendedBatch, CallId, FoundOffset, Message, ProposeError, ReadPartition, ReadReply, Reply, Request,
+};
+use super::placement::ShardIndex;
+
+/// The requests of one shard that wait at others.
+pub struct Router<E: Env> {
+    mailbox: Mailbox<E>,
+    slots: Budget,
+    waiting: RefCell<BTreeMap<CallId, OneshotSender<Answer<E>>>>,
+    number_next: Cell<u64>,
+}
+
+impl<E: Env> Router<E> {
+    /// Nothing asked yet.
+    pub fn new(mailbox: &Mailbox<E>) -> Self {
+        let slots = Budget::new(limits::CALL_COUNT_MAX);
+        Self { mailbox: mailbox.clone(), slots, waiting: RefCell::default(), number_next: Cell::new(0) }
+    }
+
+    /// Takes a place in line for `count` requests to other shards.
+    pub fn slots(&self, count: usize) -> Turn {
+        self.slots.enqueue(count).expect("one request asks each shard at most once, and there are fewer than slots")
+    }
+
+    /// Sends a request to another shard. It is on its way when this returns; the receiver is for the answer.
+    pub fn call(&self, owner: ShardIndex, request: Request) -> OneshotReceiver<Answer<E>> {
+        let call = CallId(self.number_next.get());
+        self.number_next.set(call.0 + 1);
+        let (sender, receiver) = oneshot();
+        self.waiting.borrow_mut().insert(call, sender);
+        self.mailbox.send(owner, Message::Request { call, request });
+        receiver
+    }
+
+    /// An answer has arrived. It is dropped, and lent memory with it returned, when nobody waits for it any more.
+    pub fn complete(&self, call: CallId, reply: Reply) {
+        let answer = Answer::receive(reply, &self.mailbox);
+        let sender = self.waiting.borrow_mut().remove(&call).expect("a request is answered once");
+        sender.send(answer);
+    }
+
+    /// Requests that were not answered yet.
+    pub fn waiting_count(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+}
+
+/// A reply as this shard uses it: memory that was lent is claimed the moment it arrives, so that it is returned whatever
+/// happens to the answer.
+pub enum Answer<E: Env> {
+    /// One result per batch, in order.
+    Append(Vec<Result<AppendedBatch, AppendRefusal>>),
+    /// What was read.
+    Read(ReadAnswer<E>),
+    /// One result per query, in order.
+    ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
+    /// Whether the change is in force on every shard.
+    Propose(Result<(), ProposeError>),
+    /// The records are in force on that shard.
+    Apply,
+    /// That shard has no connection left.
+    Drain,
+}
+
+impl<E: Env> Answer<E> {
+    fn receive(reply: Reply, mailbox: &Mailbox<E>) -> Self {
+        match reply {
+            Reply::Append(results) => Self::Append(results),
+            Reply::Read(reply) => Self::Read(ReadAnswer::receive(reply, mailbox)),
+            Reply::ListOffsets(results) => Self::ListOffsets(results),
+            Reply::Propose(result) => Self::Propose(result),
+            Reply::Apply => Self::Apply,
+            Reply::Drain => Self::Drain,
+        }
+    }
+}
+
+/// What one shard found for a Fetch.
+pub struct ReadAnswer<E: Env> {
+    /// One result per partition, in order.
+    pub partitions: Vec<Result<ReadPartition, ReadError>>,
+    /// The pieces of all partitions, one after the other.
+    pub pieces: Vec<Piece<E>>,
+    /// Whether a watch was armed that will be heard of.
+    pub is_watched: bool,
+}
+
+impl<E: Env> ReadAnswer<E> {
+    fn receive(reply: ReadReply, mailbox: &Mailbox<E>) -> Self {
+        let mut pieces = Vec::new();
+        if let Some(lent) = reply.lent {
+            let lease = Borrowed::claim(lent, mailbox.clone());
+            pieces.extend((0..lease.piece_count()).map(|index| Piece::Lent { lease: lease.clone(), index }));
+        }
+        let partition_pieces: usize = reply.partitions.iter().flatten().map(|partition| partition.piece_count).sum();
+        assert!(partition_pieces == pieces.len(), "every piece belongs to a partition");
+        Self { partitions: reply.partitions, pieces, is_watched: reply.is_watched }
+    }
+}
+
+/// A run of stored bytes, wherever they are.
+pub enum Piece<E: Env> {
+    /// In this shard's memory.
+    Own(Slice<<E::Disk as Disk>::Buffer>),
+    /// In another shard's memory.
+    Lent {
+        /// The lease it came with.
+        lease: Borrowed<Mailbox<E>>,
+        /// Which of the lease's pieces.
+        index: usize,
+    },
+}
+
+impl<E: Env> Piece<E> {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Own(slice) => slice.as_slice(),
+            Self::Lent { lease, index } => lease.piece(*index),
+        }
+    }
+}
+
+/// The right to have requests waiting at other shards.
+pub type Slots = Reservation;
+
+/// The other shard has stopped, or answered something else than what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the owning shard has stopped")]
+pub struct ShardGone;
+
+const _: () = assert!(limits::CALL_COUNT_MAX > 256, "a request that asks every shard fits");
