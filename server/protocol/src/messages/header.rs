@@ -2,8 +2,6 @@
 //!
 //! From schemas/messages: RequestHeader.json, ResponseHeader.json.
 
-#[cfg(test)]
-use crate::sampler::Sampler;
 use crate::wire::{DecodeError, EncodeError, Layout, Reader, VersionRange, Writer};
 
 /// `RequestHeader`: versions 1-2, flexible from 2.
@@ -62,18 +60,6 @@ impl<'a> RequestHeader<'a> {
     }
 }
 
-#[cfg(test)]
-impl RequestHeader<'_> {
-    pub(crate) fn sample(random: &mut Sampler, version: i16) -> Self {
-        Self {
-            request_api_key: random.next_i16(),
-            request_api_version: random.next_i16(),
-            correlation_id: random.next_i32(),
-            client_id: random.nullable(|random| random.next_string()),
-        }
-    }
-}
-
 /// `ResponseHeader`: versions 0-1, flexible from 1.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHeader {
@@ -109,12 +95,5 @@ impl ResponseHeader {
             writer.write_uvarint(0);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-impl ResponseHeader {
-    pub(crate) fn sample(random: &mut Sampler, version: i16) -> Self {
-        Self { correlation_id: random.next_i32() }
     }
 }

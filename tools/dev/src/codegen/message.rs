@@ -93,6 +93,9 @@ pub(crate) fn render_message(message: &Message) -> String {
                 "const _: () = assert!(is_amplification_bounded(size_of::<{name}{lifetime}>(), {bytes}));\n\n"
             ));
         }
+        if !matches!(message.kind, Kind::Request | Kind::Response) {
+            continue;
+        }
         text.push_str(&format!(
             "#[cfg(test)]\nimpl {} {{\npub(crate) fn sample(random: &mut Sampler, version: i16) -> Self {{\n{}}}\n}}\n\n",
             anonymous_type(one),
@@ -135,7 +138,9 @@ fn file(title: &str, schemas: &[&str], body: &str) -> String {
         }
     }
     wire.sort_unstable();
-    text.push_str("#[cfg(test)]\nuse crate::sampler::Sampler;\n");
+    if body.contains("Sampler") {
+        text.push_str("#[cfg(test)]\nuse crate::sampler::Sampler;\n");
+    }
     text.push_str(&format!("use crate::wire::{{{}}};\n\n", wire.join(", ")));
     text.push_str(body);
     text
