@@ -31,10 +31,15 @@ mod links;
 mod machine;
 mod namespace;
 mod net;
+mod network;
 mod random;
 mod shared;
 mod tasks;
 mod volume;
+mod wire;
+
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -50,6 +55,7 @@ pub use self::faults::{Failure, Faults, Operation};
 pub use self::links::{ConnectedSimReceiver, ConnectedSimSender, SimReceiver, SimSender};
 pub use self::machine::Machine;
 pub use self::net::{SimAccepted, SimConnection, SimListener, SimNet};
+pub use self::network::NetControl;
 pub use self::random::SimRandom;
 pub use self::tasks::{SimTaskHandle, SimTasks};
 
@@ -107,6 +113,11 @@ impl World {
         self.machine(0).faults()
     }
 
+    /// The network, for cutting and disturbing it.
+    pub fn net(&self) -> NetControl {
+        NetControl::new(&self.core)
+    }
+
     /// The seed.
     pub fn seed(&self) -> u64 {
         self.core.seed
@@ -146,6 +157,8 @@ pub struct WorldConfig {
     pub link_delay_ns: Range<u64>,
     /// Disks.
     pub disk: DiskConfig,
+    /// The network.
+    pub net: NetConfig,
 }
 
 /// How disks behave.
@@ -161,6 +174,19 @@ pub struct DiskConfig {
     pub check_overlaps: bool,
 }
 
+/// How the network behaves.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// Time from one side of a connection to the other.
+    pub latency_ns: Range<u64>,
+    /// Bytes that one direction of a connection holds before its sender waits. Not 0.
+    pub buffer_bytes: usize,
+    /// Connections that wait to be accepted by one listener; more are not answered.
+    pub backlog_max: usize,
+    /// Time until connecting to a machine that does not answer fails.
+    pub connect_timeout_ns: u64,
+}
+
 impl Default for WorldConfig {
     fn default() -> Self {
         Self {
@@ -169,6 +195,7 @@ impl Default for WorldConfig {
             unix_start_ms: 1_750_000_000_000,
             link_delay_ns: 100..5_000,
             disk: DiskConfig::default(),
+            net: NetConfig::default(),
         }
     }
 }
@@ -180,6 +207,17 @@ impl Default for DiskConfig {
             latency_ns: 10_000..200_000,
             sync_latency_ns: 100_000..2_000_000,
             check_overlaps: true,
+        }
+    }
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            latency_ns: 20_000..500_000,
+            buffer_bytes: 64 * 1024,
+            backlog_max: 128,
+            connect_timeout_ns: 10_000_000_000,
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What every implementation of `Env` must do, written once and run on each.
+#![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
 use std::path::Path;
 use std::rc::Rc;

@@ -131,7 +131,7 @@ impl MachineState {
 
     /// The order matters: once the life has ended nothing that a dying task does takes effect, so the disk may be settled
     /// before the tasks are dropped.
-    pub(super) fn end_life(&self, core: &Core, ending: Ending) {
+    pub(super) fn end_life(&self, core: &Rc<Core>, ending: Ending) {
         self.incarnation.set(self.incarnation.get() + 1);
         core.trace.fold(self.incarnation.get());
         self.faults.borrow_mut().disarm_crash();
