@@ -1,0 +1,14 @@
+//! The broker: Kafka's wire protocol in front of the storage engine.
+//!
+//! Modules in reading order. `config` says what the broker is to be; `machine` and `preflight` what it stands on; `lock`
+//! and `identity` whose data directory it is; `run` puts them together and hands over to the shards.
+
+pub mod banner;
+pub mod config;
+pub mod identity;
+pub mod lock;
+pub mod logging;
+pub mod machine;
+pub mod preflight;
+pub mod run;
+pub mod signals;
