@@ -20,7 +20,7 @@ pub mod net;
 pub mod tasks;
 
 //pub mod glommio;
-//pub mod sim;
+pub mod sim;
 
 pub use clock::{Clock, Moment};
 pub use disk::{BLOCK_BYTES, Buffer, Disk, File, FlushScope, OpenMode};
