@@ -1,1 +1,21 @@
-//! Placeholder of the first commit.
+//! Millrace's storage engine: partitions as logs of Kafka record batches, on direct I/O.
+//!
+//! A [`store::Store`] lives on one shard and owns that shard's logs, their files and the shard's journal. It knows no
+//! network, no requests and no cluster; the broker above it decides who may append and what a client may see.
+//!
+//! Modules in reading order: [`model`] names the quantities; [`format`] fixes the bytes on disk; [`io`] holds the memory
+//! that is appended to and lent out; [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round
+//! of appends durable; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
+#![deny(unsafe_code)]
+
+pub mod model;
+
+pub mod format;
+pub mod io;
+
+pub mod checkpoint;
+pub mod journal;
+pub mod log;
+pub mod recovery;
+pub mod segment;
+pub mod store;

@@ -38,6 +38,16 @@ pub enum OpenMode {
     Synchronous,
 }
 
+/// What one [`File::sync_data`] reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushScope {
+    /// Only the file it is called on.
+    File,
+    /// Besides that file, every completed write on the same device that went over extents which were written and flushed
+    /// before: such a write changes no metadata, so all it still needs is the device's own flush.
+    Device,
+}
+
 /// What [`Disk::read_dir`] tells of one name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DirEntry {
@@ -77,6 +87,10 @@ pub trait Disk: Clone + 'static {
 
     /// Makes the names in a directory durable.
     async fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// What a flush of a file under `path` reaches. [`FlushScope::Device`] only for file systems known to overwrite in
+    /// place and to pass the flush on.
+    async fn flush_scope(&self, path: &Path) -> io::Result<FlushScope>;
 
     /// Bytes that may still be allocated on the file system of `path`.
     async fn available_bytes(&self, path: &Path) -> io::Result<u64>;

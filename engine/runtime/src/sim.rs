@@ -8,35 +8,27 @@
 //! What the simulator assumes of a disk, and what a crash does to it:
 //! - a 512-byte sector is written whole or not at all;
 //! - of a write that was in flight or not made durable each sector survives or not, by itself;
-//! - changes of a file's length and allocation survive as a random prefix, in their order (`sim/inode.rs`);
+//! - changes of a file's length and allocation survive as a random prefix, in their order (`sim/disk/inode.rs`);
 //! - `sync_data` covers what completed before it began; a synchronous write is durable when it completes, with the length
 //!   and allocation needed to read it back, and makes no other write durable;
 //! - changes of names survive when their directories were synced; the others as a random prefix, in order
-//!   (`sim/namespace.rs`).
+//!   (`sim/disk/namespace.rs`).
 //!
 //! Time passes a little with every step and otherwise jumps to the next event. A world in which nothing can happen any
 //! more panics with "deadlock", one that takes more steps than its budget with "livelock", both with the seed.
 
-mod buffer;
 mod clock;
-mod content;
-mod control;
 mod disk;
 mod env;
 mod events;
 mod executor;
 mod faults;
-mod inode;
 mod links;
 mod machine;
-mod namespace;
 mod net;
-mod network;
 mod random;
 mod shared;
 mod tasks;
-mod volume;
-mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -46,16 +38,13 @@ use std::rc::Rc;
 
 use self::executor::Core;
 
-pub use self::buffer::SimBuffer;
 pub use self::clock::SimClock;
-pub use self::control::{DiskControl, DiskImage};
-pub use self::disk::{SimDisk, SimFile};
+pub use self::disk::{DiskControl, DiskImage, SimBuffer, SimDisk, SimFile};
 pub use self::env::SimEnv;
 pub use self::faults::{Failure, Faults, Operation};
 pub use self::links::{ConnectedSimReceiver, ConnectedSimSender, SimReceiver, SimSender};
 pub use self::machine::Machine;
-pub use self::net::{SimAccepted, SimConnection, SimListener, SimNet};
-pub use self::network::NetControl;
+pub use self::net::{NetControl, SimAccepted, SimConnection, SimListener, SimNet};
 pub use self::random::SimRandom;
 pub use self::tasks::{SimTaskHandle, SimTasks};
 

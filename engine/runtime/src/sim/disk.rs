@@ -3,18 +3,29 @@
 //! An operation takes effect somewhere between its start and its answer, so a crash finds it not begun, in force but
 //! unanswered, or answered. Writes are in flight until they are answered. Operations go on when their future is dropped.
 
+mod buffer;
+mod content;
+mod control;
+mod inode;
+mod namespace;
+mod volume;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::buffer::{SimBuffer, assert_length};
-use super::content::to_u64;
+use self::buffer::assert_length;
+use self::content::to_u64;
 use super::env::Place;
 use super::faults::{Failure, Operation};
 use super::machine::Ending;
 use crate::disk::{DirEntry, OpenMode};
 use crate::local::oneshot;
 use crate::{BLOCK_BYTES, Buffer, Disk, File};
+
+pub use self::buffer::SimBuffer;
+pub use self::control::{DiskControl, DiskImage};
+pub(super) use self::volume::Volume;
 
 /// The disk of a simulated machine, as one of its shards sees it.
 #[derive(Clone)]

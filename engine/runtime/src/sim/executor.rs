@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::events::{Action, EventKey, Events, Owner};
 use super::machine::MachineState;
-use super::network::Network;
+use super::net::Network;
 use super::random::{Stream, Trace};
 use super::shared::Shared;
 use super::{Crashed, WorldConfig};

@@ -5,13 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use super::Crashed;
-use super::control::{DiskControl, DiskImage};
+use super::disk::{DiskControl, DiskImage, Volume};
 use super::env::SimEnv;
 use super::events::Owner;
 use super::executor::Core;
 use super::faults::{FaultPlan, Faults};
 use super::random::Stream;
-use super::volume::Volume;
 
 /// A handle to one machine of the world. Belongs to the test, not to the code under test; survives crashes.
 #[derive(Clone)]

@@ -1,5 +1,8 @@
 //! The network as one shard sees it.
 
+mod network;
+mod wire;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -7,12 +10,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use self::network::Listening;
+use self::wire::{Side, Wire};
 use super::clock::Sleep;
 use super::env::Place;
-use super::network::Listening;
 use super::shared::Shared;
-use super::wire::{Side, Wire};
 use crate::{Connection, Listener, Net};
+
+pub use self::network::NetControl;
+pub(super) use self::network::Network;
 
 /// The network as one shard of a simulated machine sees it.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::BLOCK_BYTES;
 
 /// What the device writes all or nothing, in bytes.
-pub(super) const SECTOR_BYTES: usize = 512;
+pub(in crate::sim) const SECTOR_BYTES: usize = 512;
 
 const _: () = assert!(BLOCK_BYTES.is_multiple_of(SECTOR_BYTES));
 
@@ -18,7 +18,7 @@ type Block = Option<Rc<[u8; BLOCK_BYTES]>>;
 
 /// Sparse content with a length.
 #[derive(Clone, Default)]
-pub(super) struct Content {
+pub(in crate::sim) struct Content {
     /// Invariant: bytes of `blocks` past it are zero, save while a crash is being resolved.
     length_bytes: u64,
     /// By index. Absent ones are holes.
@@ -27,7 +27,7 @@ pub(super) struct Content {
 
 impl Content {
     /// Writes without touching the length.
-    pub(super) fn write(&mut self, position: u64, bytes: &[u8]) {
+    pub(in crate::sim) fn write(&mut self, position: u64, bytes: &[u8]) {
         let mut position = position;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -42,14 +42,14 @@ impl Content {
     }
 
     /// Reserves the blocks of `start..end`.
-    pub(super) fn reserve(&mut self, start: u64, end: u64) {
+    pub(in crate::sim) fn reserve(&mut self, start: u64, end: u64) {
         for index in block_range(start, end) {
             self.blocks.entry(index).or_default();
         }
     }
 
     /// Sets the length. Bytes cut off are gone and read as zeros when the file grows again.
-    pub(super) fn resize(&mut self, bytes: u64) {
+    pub(in crate::sim) fn resize(&mut self, bytes: u64) {
         self.length_bytes = bytes;
         self.blocks.split_off(&bytes.div_ceil(BLOCK_BYTES_U64));
         let kept = to_usize(bytes % BLOCK_BYTES_U64);
@@ -60,19 +60,19 @@ impl Content {
         }
     }
 
-    pub(super) fn grow(&mut self, bytes: u64) {
+    pub(in crate::sim) fn grow(&mut self, bytes: u64) {
         self.length_bytes = self.length_bytes.max(bytes);
     }
 
     /// Flips one bit, if the byte lies in a block that was written.
-    pub(super) fn flip_bit(&mut self, position: u64, bit: u8) {
+    pub(in crate::sim) fn flip_bit(&mut self, position: u64, bit: u8) {
         if let Some(Some(block)) = self.blocks.get_mut(&(position / BLOCK_BYTES_U64)) {
             Rc::make_mut(block)[to_usize(position % BLOCK_BYTES_U64)] ^= 1 << bit;
         }
     }
 
     /// Fills `target` from `position` on; holes, and what lies past the end, read as zeros.
-    pub(super) fn read(&self, position: u64, target: &mut [u8]) {
+    pub(in crate::sim) fn read(&self, position: u64, target: &mut [u8]) {
         let mut position = position;
         let mut rest = target;
         while !rest.is_empty() {
@@ -87,22 +87,22 @@ impl Content {
         }
     }
 
-    pub(super) fn to_vec(&self) -> Vec<u8> {
+    pub(in crate::sim) fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; to_usize(self.length_bytes)];
         self.read(0, &mut bytes);
         bytes
     }
 
-    pub(super) fn length_bytes(&self) -> u64 {
+    pub(in crate::sim) fn length_bytes(&self) -> u64 {
         self.length_bytes
     }
 
-    pub(super) fn allocated_bytes(&self) -> u64 {
+    pub(in crate::sim) fn allocated_bytes(&self) -> u64 {
         to_u64(self.blocks.len()) * BLOCK_BYTES_U64
     }
 
     /// Bytes that a write to `start..end` would have to allocate.
-    pub(super) fn missing_bytes(&self, start: u64, end: u64) -> u64 {
+    pub(in crate::sim) fn missing_bytes(&self, start: u64, end: u64) -> u64 {
         let range = block_range(start, end);
         let present = to_u64(self.blocks.range(range.clone()).count());
         (range.end - range.start - present) * BLOCK_BYTES_U64
@@ -113,10 +113,10 @@ fn block_range(start: u64, end: u64) -> std::ops::Range<u64> {
     start / BLOCK_BYTES_U64..end.div_ceil(BLOCK_BYTES_U64)
 }
 
-pub(super) fn to_usize(value: u64) -> usize {
+pub(in crate::sim) fn to_usize(value: u64) -> usize {
     usize::try_from(value).expect("sizes of simulated files fit memory")
 }
 
-pub(super) fn to_u64(value: usize) -> u64 {
+pub(in crate::sim) fn to_u64(value: usize) -> u64 {
     u64::try_from(value).expect("lengths fit 64 bits")
 }

@@ -12,36 +12,36 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Component, Path};
 
-use super::random::Stream;
+use crate::sim::random::Stream;
 
 /// A directory's id.
-pub(super) type DirId = u64;
+pub(in crate::sim) type DirId = u64;
 
-pub(super) const ROOT: DirId = 0;
+pub(in crate::sim) const ROOT: DirId = 0;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub(in crate::sim) enum Node {
     File(u64),
     Dir(DirId),
 }
 
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    pub(super) dir: DirId,
-    pub(super) name: String,
+pub(in crate::sim) struct Name {
+    pub(in crate::sim) dir: DirId,
+    pub(in crate::sim) name: String,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Change {
+pub(in crate::sim) enum Change {
     Link { at: Name, node: Node },
     Unlink { at: Name, node: Node },
     Move { source: Name, target: Name },
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Namespace {
+pub(in crate::sim) struct Namespace {
     visible: Tree,
     durable: Tree,
     journal: VecDeque<Entry>,
@@ -62,7 +62,7 @@ struct Tree {
 
 impl Namespace {
     /// Makes a change visible and remembers it as not durable.
-    pub(super) fn apply(&mut self, change: Change) {
+    pub(in crate::sim) fn apply(&mut self, change: Change) {
         self.visible.apply(&change);
         let unsynced = match &change {
             Change::Link { at, .. } | Change::Unlink { at, .. } => BTreeSet::from([at.dir]),
@@ -73,7 +73,7 @@ impl Namespace {
 
     /// Settles the changes of a directory, earlier ones of the same names (a later change of a name cannot be durable
     /// without them), and those within directories whose removal is settled (nobody can sync them any more).
-    pub(super) fn sync(&mut self, dir: DirId) {
+    pub(in crate::sim) fn sync(&mut self, dir: DirId) {
         let mut synced = BTreeSet::from([dir]);
         let mut settled: BTreeSet<Name> = BTreeSet::new();
         for entry in self.journal.iter_mut().rev() {
@@ -95,7 +95,7 @@ impl Namespace {
     }
 
     /// Settles what a power failure leaves.
-    pub(super) fn lose_power(&mut self, random: &Stream) {
+    pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
         let optional_count = self.journal.iter().filter(|entry| !entry.unsynced.is_empty()).count();
         let mut kept = random.index(optional_count + 1);
         for entry in std::mem::take(&mut self.journal) {
@@ -109,7 +109,7 @@ impl Namespace {
     }
 
     /// Finds a path. `None` when its last name does not exist; an error when a directory on the way does not.
-    pub(super) fn find(&self, path: &Path) -> io::Result<Option<Node>> {
+    pub(in crate::sim) fn find(&self, path: &Path) -> io::Result<Option<Node>> {
         match self.split(path)? {
             None => Ok(Some(Node::Dir(ROOT))),
             Some(name) => Ok(self.node(&name)),
@@ -117,7 +117,7 @@ impl Namespace {
     }
 
     /// The parent and last name of a path; `None` for the root.
-    pub(super) fn split(&self, path: &Path) -> io::Result<Option<Name>> {
+    pub(in crate::sim) fn split(&self, path: &Path) -> io::Result<Option<Name>> {
         let mut names = names_of(path)?;
         let Some(name) = names.pop() else { return Ok(None) };
         let mut dir = ROOT;
@@ -131,23 +131,23 @@ impl Namespace {
         Ok(Some(Name { dir, name: name.to_owned() }))
     }
 
-    pub(super) fn node(&self, name: &Name) -> Option<Node> {
+    pub(in crate::sim) fn node(&self, name: &Name) -> Option<Node> {
         self.visible.dirs.get(&name.dir)?.get(&name.name).copied()
     }
 
-    pub(super) fn children(&self, dir: DirId) -> impl Iterator<Item = (&str, Node)> {
+    pub(in crate::sim) fn children(&self, dir: DirId) -> impl Iterator<Item = (&str, Node)> {
         self.visible.dirs.get(&dir).into_iter().flatten().map(|(name, node)| (name.as_str(), *node))
     }
 
     /// Whether a directory is, or lies in, another.
-    pub(super) fn is_within(&self, dir: DirId, ancestor: DirId) -> bool {
+    pub(in crate::sim) fn is_within(&self, dir: DirId, ancestor: DirId) -> bool {
         let mut reached = BTreeSet::new();
         self.visible.collect(Node::Dir(ancestor), &mut BTreeSet::new(), &mut reached);
         reached.contains(&dir)
     }
 
     /// Paths of all files that are visible now, or that are durable.
-    pub(super) fn files(&self, durable: bool) -> Vec<(String, u64)> {
+    pub(in crate::sim) fn files(&self, durable: bool) -> Vec<(String, u64)> {
         let tree = if durable { &self.durable } else { &self.visible };
         let mut files = Vec::new();
         let mut open = vec![(String::new(), ROOT)];
@@ -165,14 +165,14 @@ impl Namespace {
     }
 
     /// Files that a name may stand for now.
-    pub(super) fn visible_inodes(&self) -> BTreeSet<u64> {
+    pub(in crate::sim) fn visible_inodes(&self) -> BTreeSet<u64> {
         let mut files = BTreeSet::new();
         self.visible.collect(Node::Dir(ROOT), &mut files, &mut BTreeSet::new());
         files
     }
 
     /// Files that a name may stand for now or after a crash.
-    pub(super) fn reachable_inodes(&self) -> BTreeSet<u64> {
+    pub(in crate::sim) fn reachable_inodes(&self) -> BTreeSet<u64> {
         let mut files = self.visible_inodes();
         let mut dirs = BTreeSet::new();
         self.durable.collect(Node::Dir(ROOT), &mut files, &mut dirs);

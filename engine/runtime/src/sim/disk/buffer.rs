@@ -1,6 +1,6 @@
 //! Memory for simulated direct I/O, aligned as the real one is.
 
-use super::random::hash_bytes;
+use crate::sim::random::hash_bytes;
 use crate::{BLOCK_BYTES, Buffer};
 
 /// A zeroed, block-aligned buffer.
@@ -13,7 +13,7 @@ pub struct SimBuffer {
 }
 
 impl SimBuffer {
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(in crate::sim) fn new(bytes: usize) -> Self {
         assert_length(bytes);
         let memory = vec![0; bytes + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES);
@@ -21,7 +21,7 @@ impl SimBuffer {
         Self { memory, start, length_bytes: bytes }
     }
 
-    pub(super) fn hash(&self) -> u64 {
+    pub(in crate::sim) fn hash(&self) -> u64 {
         hash_bytes(self.as_slice())
     }
 }
@@ -43,7 +43,7 @@ impl Buffer for SimBuffer {
 }
 
 /// Asserts that a length is one that direct I/O takes.
-pub(super) fn assert_length(bytes: usize) {
+pub(in crate::sim) fn assert_length(bytes: usize) {
     assert!(bytes > 0, "length of direct I/O is not zero");
     assert!(bytes.is_multiple_of(BLOCK_BYTES), "length {bytes} of direct I/O is a multiple of the block");
 }

@@ -1,6 +1,6 @@
 //! The disk of one machine as plain state: inodes, names, writes in flight. No time, no tasks.
 //!
-//! Methods are the moments at which an operation takes effect; [`super::disk`] decides when those are.
+//! Methods are the moments at which an operation takes effect; [`super`] decides when those are.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,14 +11,14 @@ use super::buffer::SimBuffer;
 use super::content::to_u64;
 use super::inode::{Effect, Inode};
 use super::namespace::{Change, DirId, Name, Namespace, Node, ROOT};
-use super::random::Stream;
 use crate::Buffer;
 use crate::disk::{DirEntry, OpenMode};
+use crate::sim::random::Stream;
 
 #[derive(Clone)]
-pub(super) struct Volume {
-    pub(super) capacity_bytes: u64,
-    pub(super) namespace: Namespace,
+pub(in crate::sim) struct Volume {
+    pub(in crate::sim) capacity_bytes: u64,
+    pub(in crate::sim) namespace: Namespace,
     inodes: BTreeMap<u64, Inode>,
     in_flight: BTreeMap<u64, WriteInFlight>,
     /// Source of ids and of the order of effects.
@@ -39,7 +39,7 @@ struct WriteInFlight {
 }
 
 impl Volume {
-    pub(super) fn new(capacity_bytes: u64) -> Self {
+    pub(in crate::sim) fn new(capacity_bytes: u64) -> Self {
         Self {
             capacity_bytes,
             namespace: Namespace::default(),
@@ -52,7 +52,7 @@ impl Volume {
     }
 
     /// Opens a file and counts the descriptor.
-    pub(super) fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<u64> {
+    pub(in crate::sim) fn open(&mut self, path: &Path, mode: OpenMode) -> io::Result<u64> {
         let name = self.namespace.split(path)?.ok_or(io::ErrorKind::IsADirectory)?;
         let inode = match (self.namespace.node(&name), mode) {
             (Some(Node::Dir(_)), _) => return Err(io::ErrorKind::IsADirectory.into()),
@@ -70,7 +70,7 @@ impl Volume {
         Ok(inode)
     }
 
-    pub(super) fn close(&mut self, inode: u64) {
+    pub(in crate::sim) fn close(&mut self, inode: u64) {
         let inode = self.inode_mut(inode);
         inode.open_count = inode.open_count.checked_sub(1).expect("a descriptor is closed once");
         if inode.open_count == 0 {
@@ -78,7 +78,7 @@ impl Volume {
         }
     }
 
-    pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+    pub(in crate::sim) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
         let mut ancestors: Vec<&Path> = path.ancestors().collect();
         ancestors.reverse();
         for ancestor in ancestors {
@@ -95,14 +95,14 @@ impl Volume {
         Ok(())
     }
 
-    pub(super) fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+    pub(in crate::sim) fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let dir = self.find_dir(path)?;
         let entry =
             |(name, node): (&str, Node)| DirEntry { name: name.to_owned(), is_dir: matches!(node, Node::Dir(_)) };
         Ok(self.namespace.children(dir).map(entry).collect())
     }
 
-    pub(super) fn rename(&mut self, source: &Path, target: &Path) -> io::Result<()> {
+    pub(in crate::sim) fn rename(&mut self, source: &Path, target: &Path) -> io::Result<()> {
         let source = self.namespace.split(source)?.ok_or(io::ErrorKind::InvalidInput)?;
         let target = self.namespace.split(target)?.ok_or(io::ErrorKind::InvalidInput)?;
         let moved = self.namespace.node(&source).ok_or(io::ErrorKind::NotFound)?;
@@ -129,7 +129,7 @@ impl Volume {
         Ok(())
     }
 
-    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+    pub(in crate::sim) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
         let name = self.namespace.split(path)?.ok_or(io::ErrorKind::IsADirectory)?;
         match self.namespace.node(&name) {
             Some(node @ Node::File(_)) => self.namespace.apply(Change::Unlink { at: name, node }),
@@ -141,7 +141,7 @@ impl Volume {
     }
 
     /// Removes name by name, children first, so that a crash can leave half of it.
-    pub(super) fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
+    pub(in crate::sim) fn remove_dir_all(&mut self, path: &Path) -> io::Result<()> {
         let top = self.namespace.split(path)?.ok_or(io::ErrorKind::InvalidInput)?;
         if !matches!(self.namespace.node(&top).ok_or(io::ErrorKind::NotFound)?, Node::Dir(_)) {
             return Err(io::ErrorKind::NotADirectory.into());
@@ -165,7 +165,7 @@ impl Volume {
     }
 
     /// Settles the names of a directory. What else was in flight or pending is left as it is.
-    pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+    pub(in crate::sim) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.find_dir(path)?;
         self.namespace.sync(dir);
         self.collect_garbage();
@@ -173,7 +173,7 @@ impl Volume {
     }
 
     /// Registers a write in flight.
-    pub(super) fn submit_write(
+    pub(in crate::sim) fn submit_write(
         &mut self,
         inode: u64,
         position: u64,
@@ -195,7 +195,7 @@ impl Volume {
     }
 
     /// Lets a write land. With `failure` a random part of it does.
-    pub(super) fn complete_write(
+    pub(in crate::sim) fn complete_write(
         &mut self,
         id: u64,
         synchronous: bool,
@@ -216,7 +216,7 @@ impl Volume {
     }
 
     /// Reads whole blocks; `None` at or past the end.
-    pub(super) fn read(&self, inode: u64, position: u64, bytes: usize) -> Option<SimBuffer> {
+    pub(in crate::sim) fn read(&self, inode: u64, position: u64, bytes: usize) -> Option<SimBuffer> {
         let content = &self.inodes.get(&inode).expect("open files exist").visible;
         let left_bytes = content.length_bytes().checked_sub(position).filter(|left_bytes| *left_bytes > 0)?;
         let left_bytes = usize::try_from(left_bytes).unwrap_or(usize::MAX);
@@ -227,28 +227,28 @@ impl Volume {
     }
 
     /// Makes durable what completed up to `sequence`.
-    pub(super) fn sync_data(&mut self, inode: u64, sequence: u64) {
+    pub(in crate::sim) fn sync_data(&mut self, inode: u64, sequence: u64) {
         self.inode_mut(inode).sync(sequence);
     }
 
-    pub(super) fn lose_sync(&mut self, inode: u64, sequence: u64, random: &Stream) {
+    pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, random: &Stream) {
         self.inode_mut(inode).lose_sync(sequence, random);
     }
 
-    pub(super) fn allocate(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {
+    pub(in crate::sim) fn allocate(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {
         self.check_space(inode, start, end)?;
         let sequence = self.next_sequence();
         self.inode_mut(inode).apply(sequence, Effect::Reserve { start, end });
         Ok(())
     }
 
-    pub(super) fn truncate(&mut self, inode: u64, bytes: u64) {
+    pub(in crate::sim) fn truncate(&mut self, inode: u64, bytes: u64) {
         let sequence = self.next_sequence();
         self.inode_mut(inode).apply(sequence, Effect::Resize { bytes });
     }
 
     /// Settles what a power failure leaves; all descriptors are gone.
-    pub(super) fn lose_power(&mut self, random: &Stream) {
+    pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
         for write in std::mem::take(&mut self.in_flight).into_values() {
             let sequence = self.next_sequence();
             self.inode_mut(write.inode).land(sequence, Effect::write(write.position, write.buffer), false);
@@ -262,7 +262,7 @@ impl Volume {
     }
 
     /// Settles what a killed process leaves: its writes in flight land or do not, its descriptors are gone.
-    pub(super) fn lose_handles(&mut self, random: &Stream) {
+    pub(in crate::sim) fn lose_handles(&mut self, random: &Stream) {
         for write in std::mem::take(&mut self.in_flight).into_values() {
             if random.one_in(2) {
                 let sequence = self.next_sequence();
@@ -276,20 +276,20 @@ impl Volume {
     }
 
     /// The last id given to an effect; a sync covers the effects up to it.
-    pub(super) fn last_sequence(&self) -> u64 {
+    pub(in crate::sim) fn last_sequence(&self) -> u64 {
         self.sequence
     }
 
-    pub(super) fn inode(&self, inode: u64) -> &Inode {
+    pub(in crate::sim) fn inode(&self, inode: u64) -> &Inode {
         self.inodes.get(&inode).expect("files that are named or open exist")
     }
 
-    pub(super) fn inode_mut(&mut self, inode: u64) -> &mut Inode {
+    pub(in crate::sim) fn inode_mut(&mut self, inode: u64) -> &mut Inode {
         self.inodes.get_mut(&inode).expect("files that are named or open exist")
     }
 
     /// Bytes still free. Files that are neither named nor open are free already.
-    pub(super) fn available_bytes(&self) -> u64 {
+    pub(in crate::sim) fn available_bytes(&self) -> u64 {
         let named = self.namespace.visible_inodes();
         let counted = self.inodes.iter().filter(|(id, inode)| inode.open_count > 0 || named.contains(id));
         let used_bytes: u64 = counted.map(|(_, inode)| inode.visible.allocated_bytes()).sum();

@@ -11,17 +11,16 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::content::{to_u64, to_usize};
-use super::executor::Core;
+use crate::sim::executor::Core;
 
 /// The side that connected is 0, the one that accepted is 1.
-pub(super) type Side = usize;
+pub(in crate::sim) type Side = usize;
 
-pub(super) struct Wire {
-    pub(super) id: u64,
-    pub(super) addresses: [SocketAddr; 2],
+pub(in crate::sim) struct Wire {
+    pub(in crate::sim) id: u64,
+    pub(in crate::sim) addresses: [SocketAddr; 2],
     /// Machines of the sides.
-    pub(super) machines: [u16; 2],
+    pub(in crate::sim) machines: [u16; 2],
     /// By sending side.
     pipes: [RefCell<Pipe>; 2],
     /// Sides that take no part any more: their own operations see the end.
@@ -30,7 +29,7 @@ pub(super) struct Wire {
     closed: [Cell<bool>; 2],
     reset: Cell<bool>,
     /// Bytes that may still arrive, in both directions together, before a fault resets the connection.
-    reset_after_bytes: Cell<Option<u64>>,
+    reset_after_bytes: Cell<Option<usize>>,
 }
 
 /// One direction.
@@ -55,7 +54,12 @@ enum Piece {
 }
 
 impl Wire {
-    pub(super) fn new(id: u64, addresses: [SocketAddr; 2], machines: [u16; 2], reset_after_bytes: Option<u64>) -> Self {
+    pub(in crate::sim) fn new(
+        id: u64,
+        addresses: [SocketAddr; 2],
+        machines: [u16; 2],
+        reset_after_bytes: Option<usize>,
+    ) -> Self {
         Self {
             id,
             addresses,
@@ -69,7 +73,7 @@ impl Wire {
     }
 
     /// Sends a random prefix of `pieces`, which are not all empty.
-    pub(super) fn poll_send(
+    pub(in crate::sim) fn poll_send(
         self: &Rc<Self>,
         core: &Rc<Core>,
         side: Side,
@@ -102,7 +106,7 @@ impl Wire {
     }
 
     /// Receives a random prefix of what has arrived.
-    pub(super) fn poll_receive(
+    pub(in crate::sim) fn poll_receive(
         &self,
         core: &Core,
         side: Side,
@@ -133,7 +137,7 @@ impl Wire {
     }
 
     /// Ends both directions for one side.
-    pub(super) fn end(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
+    pub(in crate::sim) fn end(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
         if !self.ended[side].replace(true) {
             self.wake_all();
             self.send_piece(core, side, Piece::End);
@@ -141,7 +145,7 @@ impl Wire {
     }
 
     /// The last descriptor of a side goes.
-    pub(super) fn close(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
+    pub(in crate::sim) fn close(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
         self.closed[side].set(true);
         if self.pipes[1 - side].borrow().arrived.is_empty() {
             self.end(core, side);
@@ -151,7 +155,7 @@ impl Wire {
     }
 
     /// A side goes without saying good-bye; its peer learns it with a reset.
-    pub(super) fn abort(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
+    pub(in crate::sim) fn abort(self: &Rc<Self>, core: &Rc<Core>, side: Side) {
         self.closed[side].set(true);
         self.ended[side].set(true);
         self.wake_all();
@@ -159,7 +163,7 @@ impl Wire {
     }
 
     /// Resets the connection for both sides at once.
-    pub(super) fn reset(&self) {
+    pub(in crate::sim) fn reset(&self) {
         self.reset.set(true);
         for pipe in &self.pipes {
             pipe.borrow_mut().in_flight.clear();
@@ -168,7 +172,7 @@ impl Wire {
     }
 
     /// Lets what is due of both directions arrive, where no partition holds it back.
-    pub(super) fn deliver(&self, core: &Core) {
+    pub(in crate::sim) fn deliver(&self, core: &Core) {
         for side in [0, 1] {
             if core.network.is_blocked(self.machines[side], self.machines[1 - side]) {
                 continue;
@@ -180,11 +184,11 @@ impl Wire {
     }
 
     /// Whether neither side has a descriptor left.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::sim) fn is_closed(&self) -> bool {
         self.closed.iter().all(Cell::get)
     }
 
-    pub(super) fn is_side_closed(&self, side: Side) -> bool {
+    pub(in crate::sim) fn is_side_closed(&self, side: Side) -> bool {
         self.closed[side].get()
     }
 
@@ -224,12 +228,12 @@ impl Wire {
             return self.reset();
         }
         let left_bytes = self.reset_after_bytes.get();
-        let cut = left_bytes.is_some_and(|left_bytes| left_bytes <= to_u64(bytes.len()));
+        let cut = left_bytes.is_some_and(|left_bytes| left_bytes <= bytes.len());
         if let Some(left_bytes) = left_bytes {
             if cut {
-                bytes.truncate(to_usize(left_bytes));
+                bytes.truncate(left_bytes);
             }
-            self.reset_after_bytes.set(Some(left_bytes - to_u64(bytes.len())));
+            self.reset_after_bytes.set(Some(left_bytes - bytes.len()));
         }
         let mut pipe = self.pipes[side].borrow_mut();
         pipe.arrived.extend(bytes);

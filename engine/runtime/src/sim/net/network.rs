@@ -1,6 +1,6 @@
 //! The network of a world: who listens where, which connections exist, what is cut off; and the test's hand on it.
 //!
-//! Every machine has an address ([`super::Machine::ip_address`]) and a loopback of its own. A listener on an unspecified
+//! Every machine has an address ([`crate::sim::Machine::ip_address`]) and a loopback of its own. A listener on an unspecified
 //! address is reached through both; a listener on any other address is reached there from every machine, so that tests
 //! may use whatever addresses their configuration names.
 
@@ -11,15 +11,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::task::Waker;
 
-use super::events::Owner;
-use super::executor::Core;
-use super::machine::MachineState;
-use super::random::Stream;
-use super::shared::Shared;
 use super::wire::Wire;
+use crate::sim::events::Owner;
+use crate::sim::executor::Core;
+use crate::sim::machine::MachineState;
+use crate::sim::random::Stream;
+use crate::sim::shared::Shared;
 
-pub(super) struct Network {
-    pub(super) random: Stream,
+pub(in crate::sim) struct Network {
+    pub(in crate::sim) random: Stream,
     tables: RefCell<Tables>,
     /// Connections that were accepted and dropped before any shard served them.
     abandoned: Shared<Vec<u64>>,
@@ -38,22 +38,22 @@ struct Tables {
     blocked: BTreeSet<(u16, u16)>,
     refused: BTreeSet<SocketAddr>,
     /// By address: resets the next connection to it after so many bytes.
-    reset_after_bytes: BTreeMap<SocketAddr, u64>,
+    reset_after_bytes: BTreeMap<SocketAddr, usize>,
 }
 
 /// A listening socket.
-pub(super) struct Listening {
-    pub(super) owner: Owner,
-    pub(super) address: SocketAddr,
-    pub(super) backlog: RefCell<VecDeque<u64>>,
-    pub(super) waiter: RefCell<Option<Waker>>,
+pub(in crate::sim) struct Listening {
+    pub(in crate::sim) owner: Owner,
+    pub(in crate::sim) address: SocketAddr,
+    pub(in crate::sim) backlog: RefCell<VecDeque<u64>>,
+    pub(in crate::sim) waiter: RefCell<Option<Waker>>,
 }
 
 /// First of the ports that are given out when none is asked for.
 const EPHEMERAL_PORT_FIRST: u16 = 32_768;
 
 impl Network {
-    pub(super) fn new(random: Stream) -> Self {
+    pub(in crate::sim) fn new(random: Stream) -> Self {
         Self {
             random,
             tables: RefCell::default(),
@@ -63,7 +63,7 @@ impl Network {
         }
     }
 
-    pub(super) fn listen(&self, owner: Owner, address: SocketAddr) -> io::Result<Rc<Listening>> {
+    pub(in crate::sim) fn listen(&self, owner: Owner, address: SocketAddr) -> io::Result<Rc<Listening>> {
         let mut tables = self.tables.borrow_mut();
         let mut address = address;
         if address.port() == 0 {
@@ -87,7 +87,7 @@ impl Network {
     }
 
     /// Stops listening; connections that nobody accepted are reset.
-    pub(super) fn unlisten(&self, core: &Rc<Core>, listening: &Listening) {
+    pub(in crate::sim) fn unlisten(&self, core: &Rc<Core>, listening: &Listening) {
         self.tables.borrow_mut().listeners.remove(&(listening.owner.machine, listening.address));
         for id in listening.backlog.take() {
             if let Some(wire) = self.wire(id) {
@@ -98,7 +98,7 @@ impl Network {
     }
 
     /// Makes the connection that a listener will accept. `None` when the attempt is not even answered for now.
-    pub(super) fn try_connect(
+    pub(in crate::sim) fn try_connect(
         &self,
         core: &Core,
         machine: &MachineState,
@@ -133,23 +133,23 @@ impl Network {
         Ok(Some(wire))
     }
 
-    pub(super) fn wire(&self, id: u64) -> Option<Rc<Wire>> {
+    pub(in crate::sim) fn wire(&self, id: u64) -> Option<Rc<Wire>> {
         self.tables.borrow().wires.get(&id).cloned()
     }
 
-    pub(super) fn forget_if_closed(&self, wire: &Wire) {
+    pub(in crate::sim) fn forget_if_closed(&self, wire: &Wire) {
         if wire.is_closed() {
             self.tables.borrow_mut().wires.remove(&wire.id);
         }
     }
 
     /// Where dropped, never served connections are noted.
-    pub(super) fn abandoned(&self) -> Shared<Vec<u64>> {
+    pub(in crate::sim) fn abandoned(&self) -> Shared<Vec<u64>> {
         self.abandoned.clone()
     }
 
     /// Closes the connections that were dropped before any shard served them.
-    pub(super) fn close_abandoned(&self, core: &Rc<Core>) {
+    pub(in crate::sim) fn close_abandoned(&self, core: &Rc<Core>) {
         for id in self.abandoned.with(std::mem::take) {
             if let Some(wire) = self.wire(id)
                 && !wire.is_side_closed(1)
@@ -161,7 +161,7 @@ impl Network {
     }
 
     /// A machine's life ends: its listeners are gone, its peers will see resets.
-    pub(super) fn lose_machine(&self, core: &Rc<Core>, machine: u16) {
+    pub(in crate::sim) fn lose_machine(&self, core: &Rc<Core>, machine: u16) {
         let wires: Vec<Rc<Wire>> = {
             let mut tables = self.tables.borrow_mut();
             tables.listeners.retain(|(owner, _), _| *owner != machine);
@@ -177,17 +177,17 @@ impl Network {
         }
     }
 
-    pub(super) fn is_blocked(&self, from: u16, to: u16) -> bool {
+    pub(in crate::sim) fn is_blocked(&self, from: u16, to: u16) -> bool {
         self.tables.borrow().blocked.contains(&(from, to))
     }
 
-    pub(super) fn draws_reset(&self) -> bool {
+    pub(in crate::sim) fn draws_reset(&self) -> bool {
         let bound = self.reset_one_in.get();
         bound > 0 && self.random.one_in(bound)
     }
 
     /// Whether this accept fails.
-    pub(super) fn draws_accept_failure(&self) -> bool {
+    pub(in crate::sim) fn draws_accept_failure(&self) -> bool {
         let left = self.failing_accept_count.get();
         self.failing_accept_count.set(left.saturating_sub(1));
         left > 0
@@ -238,7 +238,7 @@ pub struct NetControl {
 }
 
 impl NetControl {
-    pub(super) fn new(core: &Rc<Core>) -> Self {
+    pub(in crate::sim) fn new(core: &Rc<Core>) -> Self {
         Self { core: Rc::clone(core) }
     }
 
@@ -272,7 +272,7 @@ impl NetControl {
     }
 
     /// Resets the next connection to `address` when so many bytes, both directions together, have arrived on it.
-    pub fn reset_after(&self, address: SocketAddr, bytes: u64) {
+    pub fn reset_after(&self, address: SocketAddr, bytes: usize) {
         self.core.network.tables.borrow_mut().reset_after_bytes.insert(address, bytes);
     }
 

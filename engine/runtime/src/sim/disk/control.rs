@@ -4,9 +4,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::content::{Content, to_u64};
-use super::machine::MachineState;
 use super::namespace::Node;
 use super::volume::Volume;
+use crate::sim::machine::MachineState;
 
 /// A machine's disk as the test sees it. Everything happens at once and costs no time.
 #[derive(Clone)]
@@ -17,15 +17,15 @@ pub struct DiskControl {
 /// A copy of a whole disk: content, names, what is not durable yet, and writes in flight.
 #[derive(Clone)]
 pub struct DiskImage {
-    pub(super) volume: Volume,
+    pub(in crate::sim) volume: Volume,
 }
 
 impl DiskControl {
-    pub(super) fn new(machine: &Rc<MachineState>) -> Self {
+    pub(in crate::sim) fn new(machine: &Rc<MachineState>) -> Self {
         Self { machine: Rc::clone(machine) }
     }
 
-    /// Copies the disk as it is at this moment. See [`super::Machine::mount`].
+    /// Copies the disk as it is at this moment. See [`crate::sim::Machine::mount`].
     pub fn fork(&self) -> DiskImage {
         DiskImage { volume: self.machine.volume.borrow().clone() }
     }

@@ -11,17 +11,17 @@ use std::rc::Rc;
 
 use super::buffer::SimBuffer;
 use super::content::{Content, SECTOR_BYTES, to_u64};
-use super::random::Stream;
 use crate::Buffer;
+use crate::sim::random::Stream;
 
 #[derive(Clone, Default)]
-pub(super) struct Inode {
-    pub(super) visible: Content,
-    pub(super) durable: Content,
+pub(in crate::sim) struct Inode {
+    pub(in crate::sim) visible: Content,
+    pub(in crate::sim) durable: Content,
     /// In order of completion, which is the order of their sequence numbers.
     pending: VecDeque<Pending>,
     /// Open descriptors.
-    pub(super) open_count: u32,
+    pub(in crate::sim) open_count: u32,
 }
 
 #[derive(Clone)]
@@ -33,7 +33,7 @@ struct Pending {
 }
 
 #[derive(Clone)]
-pub(super) enum Effect {
+pub(in crate::sim) enum Effect {
     /// The sectors of a buffer for which `kept` holds.
     Write { position: u64, buffer: Rc<SimBuffer>, kept: Vec<bool> },
     /// The file was at least this long.
@@ -47,7 +47,7 @@ pub(super) enum Effect {
 impl Inode {
     /// Lets the sectors of a write for which `kept` holds land. `Synchronous` ones are durable at once, together with
     /// every earlier change of length: without it the bytes could not be read back.
-    pub(super) fn land(&mut self, sequence: u64, write: Effect, synchronous: bool) {
+    pub(in crate::sim) fn land(&mut self, sequence: u64, write: Effect, synchronous: bool) {
         let Effect::Write { position, buffer, .. } = &write else { unreachable!("only writes land") };
         let end = position + to_u64(buffer.as_slice().len());
         if end > self.visible.length_bytes() {
@@ -64,13 +64,13 @@ impl Inode {
     }
 
     /// Makes an effect visible and remembers it as not durable.
-    pub(super) fn apply(&mut self, sequence: u64, effect: Effect) {
+    pub(in crate::sim) fn apply(&mut self, sequence: u64, effect: Effect) {
         effect.apply_to(&mut self.visible);
         self.pending.push_back(Pending { sequence, durable: false, effect });
     }
 
     /// Makes the effects up to `sequence` durable.
-    pub(super) fn sync(&mut self, sequence: u64) {
+    pub(in crate::sim) fn sync(&mut self, sequence: u64) {
         for pending in &mut self.pending {
             pending.durable |= pending.sequence <= sequence;
         }
@@ -79,7 +79,7 @@ impl Inode {
 
     /// A sync that failed: of the effects up to `sequence` each sector reached the device or did not, and no later sync
     /// will try the lost ones again. Reads may still see them, from a cache, or not.
-    pub(super) fn lose_sync(&mut self, sequence: u64, random: &Stream) {
+    pub(in crate::sim) fn lose_sync(&mut self, sequence: u64, random: &Stream) {
         let keeps_changes = random.one_in(2);
         self.pending.retain_mut(|pending| {
             if pending.sequence > sequence || pending.durable {
@@ -102,7 +102,7 @@ impl Inode {
     }
 
     /// Settles what a power failure leaves.
-    pub(super) fn lose_power(&mut self, random: &Stream) {
+    pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
         let optional_count = self.pending.iter().filter(|pending| pending.is_optional_change()).count();
         let mut changes_kept = random.index(optional_count + 1);
         for Pending { durable, effect, .. } in std::mem::take(&mut self.pending) {
@@ -145,13 +145,13 @@ impl Pending {
 
 impl Effect {
     /// A write of which every sector lands.
-    pub(super) fn write(position: u64, buffer: Rc<SimBuffer>) -> Self {
+    pub(in crate::sim) fn write(position: u64, buffer: Rc<SimBuffer>) -> Self {
         let kept = vec![true; buffer.as_slice().len() / SECTOR_BYTES];
         Self::Write { position, buffer, kept }
     }
 
     /// Drops sectors of a write at random.
-    pub(super) fn tear(&mut self, random: &Stream) {
+    pub(in crate::sim) fn tear(&mut self, random: &Stream) {
         if let Self::Write { kept, .. } = self {
             thin_out(kept, random);
         }

@@ -1,0 +1,214 @@
+//! An append-only buffer: one writer adds bytes at the end while readers hold slices of what is there already.
+//!
+//! Why it is sound:
+//! 1. `pointer` points to the memory of the buffer in `owner` for as long as `self` lives: the buffer is moved (from open
+//!    to sealed) but never dropped before `self` is, and moving a buffer does not move its heap memory.
+//! 2. Bytes below `filled` never change again. A slice covers only bytes below `filled`.
+//! 3. The writer only touches bytes at or above `filled`, through a mutable slice of exactly the new bytes, before it
+//!    raises `filled`. So no mutable slice ever overlaps a shared one.
+//! 4. The type is neither `Send` nor `Sync`; memory lent to another shard is read there through a slice of bytes that no
+//!    longer change, while the owner keeps the buffer alive.
+
+use std::cell::{Cell, RefCell};
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use millrace_runtime::{BLOCK_BYTES, Buffer};
+
+/// Memory that grows at its end, up to a fixed capacity, and is then sealed for writing.
+pub struct AppendBuffer<B: Buffer> {
+    pointer: NonNull<u8>,
+    capacity: usize,
+    /// Invariant: at most `capacity`; never falls.
+    filled: Cell<usize>,
+    owner: RefCell<Owner<B>>,
+}
+
+enum Owner<B> {
+    Open(B),
+    Sealed(Rc<B>),
+    /// Only while the buffer is moved from one of the others to the other.
+    Moving,
+}
+
+impl<B: Buffer> AppendBuffer<B> {
+    /// An empty buffer over zeroed memory.
+    pub fn new(mut buffer: B) -> Self {
+        let memory = buffer.as_mut_slice();
+        let capacity = memory.len();
+        let pointer = NonNull::new(memory.as_mut_ptr()).expect("a slice's pointer is not null");
+        Self { pointer, capacity, filled: Cell::new(0), owner: RefCell::new(Owner::Open(buffer)) }
+    }
+
+    /// A full and sealed buffer, as a read from the device returns it.
+    pub fn sealed(buffer: B) -> Self {
+        let buffer = Self::new(buffer);
+        buffer.filled.set(buffer.capacity);
+        buffer.seal();
+        buffer
+    }
+
+    /// Bytes that are there.
+    pub fn filled(&self) -> usize {
+        self.filled.get()
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.capacity - self.filled.get()
+    }
+
+    /// Bytes that the buffer occupies.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Appends a copy of `bytes`, lets `adjust` change that copy before anyone sees it, and returns where it starts.
+    ///
+    /// # Panics
+    /// When the bytes do not fit or the buffer is sealed.
+    pub fn append(&self, bytes: &[u8], adjust: impl FnOnce(&mut [u8])) -> usize {
+        assert!(bytes.len() <= self.room(), "the caller checks the room");
+        assert!(matches!(*self.owner.borrow(), Owner::Open(_)), "a sealed buffer is not appended to");
+        let start = self.filled.get();
+        // SAFETY: the range lies inside the capacity (asserted) and at or above `filled`, so no other slice covers it
+        // (points 1 to 3 of the module's argument). `filled` is raised only after the mutable slice has ended.
+        let target = unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr().add(start), bytes.len()) };
+        target.copy_from_slice(bytes);
+        adjust(target);
+        self.filled.set(start + bytes.len());
+        start
+    }
+
+    /// The bytes `start..end`.
+    ///
+    /// # Panics
+    /// When the range is not filled.
+    pub fn slice(&self, start: usize, end: usize) -> &[u8] {
+        assert!(start <= end, "a range starts before it ends");
+        assert!(end <= self.filled.get(), "only filled bytes are read");
+        // SAFETY: the range lies below `filled`, whose bytes never change again (point 2), in memory that lives as long
+        // as `self` (point 1).
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr().add(start), end - start) }
+    }
+
+    /// Ends appending and hands the memory out for writing, cut to the blocks that hold something. The rest of the last
+    /// block is zero. Sealing again returns the same memory.
+    pub fn seal(&self) -> Rc<B> {
+        let mut owner = self.owner.borrow_mut();
+        let sealed = match std::mem::replace(&mut *owner, Owner::Moving) {
+            Owner::Open(mut buffer) => {
+                let bytes = self.filled.get().next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+                if bytes < self.capacity {
+                    buffer.trim(bytes);
+                }
+                Rc::new(buffer)
+            }
+            Owner::Sealed(buffer) => buffer,
+            Owner::Moving => unreachable!("the move ends inside this function"),
+        };
+        *owner = Owner::Sealed(Rc::clone(&sealed));
+        sealed
+    }
+}
+
+/// A reference-counted range of an [`AppendBuffer`].
+pub struct Slice<B: Buffer> {
+    buffer: Rc<AppendBuffer<B>>,
+    start: usize,
+    end: usize,
+}
+
+impl<B: Buffer> Slice<B> {
+    /// The bytes `start..end` of `buffer`.
+    ///
+    /// # Panics
+    /// When the range is not filled.
+    pub fn new(buffer: Rc<AppendBuffer<B>>, start: usize, end: usize) -> Self {
+        assert!(start <= end, "a range starts before it ends");
+        assert!(end <= buffer.filled(), "only filled bytes are lent");
+        Self { buffer, start, end }
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.buffer.slice(self.start, self.end)
+    }
+
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// The bytes `start..end` of this slice.
+    ///
+    /// # Panics
+    /// When the range leaves the slice.
+    #[must_use]
+    pub fn part(&self, start: usize, end: usize) -> Self {
+        assert!(end <= self.bytes(), "a part lies inside its whole");
+        Self::new(Rc::clone(&self.buffer), self.start + start, self.start + end)
+    }
+}
+
+impl<B: Buffer> Clone for Slice<B> {
+    fn clone(&self) -> Self {
+        Self { buffer: Rc::clone(&self.buffer), start: self.start, end: self.end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Memory(Vec<u8>);
+
+    impl Buffer for Memory {
+        fn as_slice(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn as_mut_slice(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+
+        fn trim(&mut self, bytes: usize) {
+            self.0.truncate(bytes);
+        }
+    }
+
+    fn buffer(blocks: usize) -> Rc<AppendBuffer<Memory>> {
+        Rc::new(AppendBuffer::new(Memory(vec![0; blocks * BLOCK_BYTES])))
+    }
+
+    #[test]
+    fn slices_survive_appends_and_sealing() {
+        let buffer = buffer(3);
+        assert_eq!(buffer.append(b"first", |_| ()), 0);
+        let first = Slice::new(Rc::clone(&buffer), 0, 5);
+        assert_eq!(buffer.append(b"second", |copy| copy[0] = b'S'), 5);
+        let sealed = buffer.seal();
+        assert_eq!(sealed.as_slice().len(), BLOCK_BYTES);
+        assert_eq!(&sealed.as_slice()[..12], b"firstSecond\0");
+        assert_eq!(first.as_slice(), b"first");
+        assert!(Rc::ptr_eq(&sealed, &buffer.seal()));
+        drop((sealed, buffer));
+        assert_eq!(first.as_slice(), b"first");
+    }
+
+    #[test]
+    #[should_panic(expected = "only filled bytes")]
+    fn unfilled_bytes_cannot_be_read() {
+        let buffer = buffer(1);
+        buffer.append(b"abc", |_| ());
+        let _ = buffer.slice(0, 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "sealed")]
+    fn a_sealed_buffer_takes_nothing() {
+        let buffer = buffer(1);
+        buffer.seal();
+        buffer.append(b"abc", |_| ());
+    }
+}

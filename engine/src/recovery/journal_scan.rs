@@ -1,0 +1,165 @@
+//! Reads a journal back: which rounds are live, and what they say of each log.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
+
+use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round};
+use crate::log::Corruption;
+use crate::model::{PartitionId, Position};
+
+const READ_BYTES: usize = 1024 * 1024;
+
+/// What the journal says of one log.
+#[derive(Debug, Default)]
+pub(crate) struct JournaledLog {
+    /// Pieces in the order in which they were appended.
+    pub(crate) pieces: Vec<(Position, Vec<u8>)>,
+    /// Damage below is corruption: a flush after it was completed.
+    pub(crate) durable_end: Position,
+}
+
+/// A journal read back.
+pub(crate) struct JournalContents {
+    pub(crate) header: JournalHeader,
+    pub(crate) logs: BTreeMap<PartitionId, JournaledLog>,
+}
+
+/// Why a journal could not be read back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+}
+
+/// Reads a journal; `None` when there is no such file.
+///
+/// `ignored_below`: rounds of an older generation are all in segments and are not looked at.
+pub(crate) async fn read<E: Env>(env: &E, path: &Path, ignored_below: u64) -> Result<Option<JournalContents>, JournalError> {
+    let file = match env.disk().open(path, OpenMode::Existing).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let corrupt = |position: u64, what: String| Corruption { file: path.to_owned(), position, what };
+    let Some(block) = file.read_at(0, BLOCK_BYTES).await? else { return Ok(None) };
+    if block.as_slice().iter().all(|byte| *byte == 0) {
+        // A crash while the journal was first made: nothing was ever written to it.
+        return Ok(None);
+    }
+    let header = JournalHeader::decode(block.as_slice());
+    let header = header.ok_or_else(|| corrupt(0, "the journal's header does not hold".to_owned()))?;
+    let mut contents = JournalContents { header, logs: BTreeMap::new() };
+    if header.generation < ignored_below {
+        return Ok(Some(contents));
+    }
+    let ring = read_ring::<E>(&file, header.ring_bytes).await?;
+    for (position, round) in live_rounds(&ring, header.nonce).map_err(|(position, what)| corrupt(position + RING_START, what))? {
+        contents.take(&round).map_err(|what| corrupt(position + RING_START, what))?;
+    }
+    Ok(Some(contents))
+}
+
+async fn read_ring<E: Env>(file: &<E::Disk as Disk>::File, ring_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut ring = Vec::with_capacity(usize::try_from(ring_bytes.min(1 << 32)).unwrap_or(0));
+    while u64::try_from(ring.len()).is_ok_and(|bytes| bytes < ring_bytes) {
+        let position = RING_START + u64::try_from(ring.len()).expect("the ring fits memory");
+        let remaining = usize::try_from(RING_START + ring_bytes - position).unwrap_or(READ_BYTES);
+        let Some(buffer) = file.read_at(position, remaining.min(READ_BYTES)).await? else { break };
+        ring.extend_from_slice(buffer.as_slice());
+    }
+    Ok(ring)
+}
+
+/// The rounds that recovery needs, in order, each with its position in the ring.
+///
+/// The newest whole round says where the oldest live one is. Every round between must be whole: rounds are written one
+/// after the other, so only the newest can be torn, and a gap is damage.
+pub(crate) fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
+    let mut rounds = BTreeMap::new();
+    for position in (0..ring.len()).step_by(BLOCK_BYTES) {
+        if let Some(round) = Round::decode(&ring[position..], nonce) {
+            let position = u64::try_from(position).expect("a ring position fits u64");
+            rounds.insert(round.header.sequence, (position, round));
+        }
+    }
+    let Some((newest, (_, round))) = rounds.last_key_value() else { return Ok(Vec::new()) };
+    let (newest, tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
+    let mut live = rounds.split_off(&tail);
+    let mut expected = tail;
+    for (sequence, (position, _)) in &live {
+        if *sequence != expected || (*sequence == tail && *position != tail_position) {
+            return Err((*position, format!("round {expected} is missing or damaged, but round {newest} was written after it")));
+        }
+        expected += 1;
+    }
+    Ok(std::mem::take(&mut live).into_values().collect())
+}
+
+impl JournalContents {
+    fn take(&mut self, round: &Round<'_>) -> Result<(), String> {
+        for (entry, bytes) in &round.entries {
+            let log = self.logs.entry(entry.partition).or_default();
+            match entry.kind {
+                EntryKind::Piece { position, .. } => {
+                    let continues = log.pieces.last().is_none_or(|(start, piece)| start.plus(piece.len()) <= position);
+                    if !continues {
+                        return Err(format!("a piece of {} overlaps the one before", entry.partition));
+                    }
+                    log.pieces.push((position, bytes.to_vec()));
+                }
+                EntryKind::DurableEnd { position, .. } => log.durable_end = log.durable_end.max(position),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::journal::{RoundEncoder, RoundHeader};
+
+    const NONCE: u64 = 5;
+
+    fn put_round(ring: &mut [u8], position: usize, sequence: u64, tail: (u64, u64)) {
+        let encoder = RoundEncoder::new(&mut ring[position..position + BLOCK_BYTES], 0);
+        let (tail_sequence, tail_position) = tail;
+        encoder.finish(&RoundHeader { nonce: NONCE, sequence, tail_sequence, tail_position });
+    }
+
+    fn sequences(ring: &[u8]) -> Result<Vec<u64>, (u64, String)> {
+        live_rounds(ring, NONCE).map(|rounds| rounds.iter().map(|(_, round)| round.header.sequence).collect())
+    }
+
+    #[test]
+    fn the_newest_round_names_the_oldest_live_one() {
+        let mut ring = vec![0; 4 * BLOCK_BYTES];
+        assert_eq!(sequences(&ring), Ok(vec![]));
+        // Rounds 5 and 6 stand in the second lap, 3 and 4 are left over from the first; 3 is no longer needed.
+        put_round(&mut ring, 2 * BLOCK_BYTES, 3, (1, 0));
+        put_round(&mut ring, 3 * BLOCK_BYTES, 4, (1, 0));
+        put_round(&mut ring, 0, 5, (3, 8192));
+        put_round(&mut ring, BLOCK_BYTES, 6, (4, 12288));
+        assert_eq!(sequences(&ring), Ok(vec![4, 5, 6]));
+    }
+
+    #[test]
+    fn a_torn_newest_round_is_left_out_and_a_damaged_older_one_reported() {
+        let mut ring = vec![0; 4 * BLOCK_BYTES];
+        for sequence in 1..=3 {
+            put_round(&mut ring, (sequence - 1) * BLOCK_BYTES, u64::try_from(sequence).unwrap(), (1, 0));
+        }
+        ring[2 * BLOCK_BYTES + 20] ^= 1;
+        assert_eq!(sequences(&ring), Ok(vec![1, 2]));
+        ring[20] ^= 1;
+        assert!(sequences(&ring).is_err());
+        ring[20] ^= 1;
+        ring[2 * BLOCK_BYTES + 20] ^= 1;
+        ring[BLOCK_BYTES + 20] ^= 1;
+        assert!(sequences(&ring).is_err());
+    }
+}

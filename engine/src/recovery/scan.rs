@@ -1,0 +1,129 @@
+//! Walks a segment batch by batch, checks every one, and says where the log ends.
+
+use std::io;
+
+use millrace_protocol::batch::{BatchError, BatchView};
+use millrace_runtime::{BLOCK_BYTES, Buffer, Env, Tasks};
+
+use crate::log::Corruption;
+use crate::log::index::OffsetIndex;
+use crate::log::offsets::Mark;
+use crate::model::{LeaderEpoch, Offset, Position};
+use crate::segment::Segment;
+
+/// Bytes read at a time; also how much is checked before other tasks may run.
+const WINDOW_BYTES: usize = 256 * 1024;
+/// Bytes behind the end that are looked at to say how much was cut off.
+const REMAINDER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a scan found.
+pub(crate) struct Scan {
+    /// Where the whole, consecutive batches end.
+    pub(crate) end: Mark,
+    /// The index of what was scanned.
+    pub(crate) index: OffsetIndex,
+    /// Leader epoch of the last batch, -1 when there is none.
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// Why the scan ended there.
+    pub(crate) stop: &'static str,
+}
+
+/// Scans from `start`, the start of a batch, to `limit`, or to the first byte that does not continue the log.
+///
+/// A batch continues the log if it is whole, its checksum holds, its base offset is the one expected next and its leader
+/// epoch does not fall.
+pub(crate) async fn scan<E: Env>(
+    env: &E,
+    segment: &Segment<E>,
+    start: Mark,
+    limit: Option<Position>,
+) -> io::Result<Scan> {
+    let mut scan = Scan { end: start, index: OffsetIndex::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
+    let mut window_bytes = WINDOW_BYTES;
+    while limit.is_none_or(|limit| scan.end.position < limit) {
+        let window_start = scan.end.position.block_floor();
+        let Some(buffer) = segment.read(window_start, window_bytes).await? else { return Ok(scan) };
+        let window = buffer.as_slice();
+        let consumed_from = scan.end.position;
+        let step = loop {
+            let bytes = &window[scan.end.position.bytes_since(window_start)..];
+            match scan.take(bytes) {
+                Step::Taken if limit.is_none_or(|limit| scan.end.position < limit) => {}
+                step => break step,
+            }
+        };
+        match step {
+            Step::Taken => return Ok(scan),
+            Step::Stop(stop) => {
+                scan.stop = stop;
+                return Ok(scan);
+            }
+            Step::Incomplete { bytes } => {
+                let at_end_of_file = window.len() < window_bytes;
+                if at_end_of_file && scan.end.position == consumed_from {
+                    scan.stop = "a batch is cut off by the end of the file";
+                    return Ok(scan);
+                }
+                window_bytes = (bytes + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES).max(WINDOW_BYTES);
+            }
+        }
+        env.tasks().yield_now().await;
+    }
+    Ok(scan)
+}
+
+enum Step {
+    /// One batch was taken.
+    Taken,
+    /// The next batch needs this many bytes.
+    Incomplete { bytes: usize },
+    /// The log ends here.
+    Stop(&'static str),
+}
+
+impl Scan {
+    fn take(&mut self, bytes: &[u8]) -> Step {
+        let batch = match BatchView::parse_prefix(bytes) {
+            Ok(batch) => batch,
+            Err(BatchError::Incomplete { needed_bytes }) => return Step::Incomplete { bytes: needed_bytes },
+            Err(_) if bytes.iter().take(BLOCK_BYTES).all(|byte| *byte == 0) => return Step::Stop("end of records"),
+            Err(_) => return Step::Stop("a batch's checksum or header does not hold"),
+        };
+        let header = batch.header();
+        if header.base_offset.get() != self.end.offset.get() {
+            return Step::Stop("a batch's base offset is not the expected one");
+        }
+        let leader_epoch = LeaderEpoch::new(header.partition_leader_epoch.get());
+        if leader_epoch < self.leader_epoch {
+            return Step::Stop("a batch's leader epoch is lower than the one before");
+        }
+        let Some(end_offset) = self.end.offset.checked_add(i64::from(header.last_offset_delta.get()) + 1) else {
+            return Step::Stop("a batch's offsets leave the number range");
+        };
+        self.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
+        self.leader_epoch = leader_epoch;
+        self.end = Mark { offset: end_offset, position: self.end.position.plus(batch.bytes().len()) };
+        Step::Taken
+    }
+}
+
+/// The report of damage below `durable_end`, where a scan stopped early.
+pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, durable_end: Position) -> Corruption {
+    let position = scan.end.position.get();
+    let what = format!("{} at offset {}, below the durable end at byte {}", scan.stop, scan.end.offset, durable_end.get());
+    Corruption { file: segment.path().to_owned(), position, what }
+}
+
+/// How many bytes from `end` on, up to the last one that is not zero, a cut at `end` takes away.
+pub(crate) async fn remainder_bytes<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<usize> {
+    let start = end.block_floor();
+    let skipped = end.bytes_since(start);
+    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else { return Ok(0) };
+    let rest = buffer.as_slice().get(skipped..).unwrap_or_default();
+    Ok(rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+}
+
+/// The first mark of a segment.
+pub(crate) fn records_start(base_offset: Offset) -> Mark {
+    Mark { offset: base_offset, position: crate::format::segment_header::RECORDS_START }
+}

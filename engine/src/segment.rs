@@ -1,0 +1,160 @@
+//! A segment: one file of record batches behind a header block.
+//!
+//! Batches are only ever written over extents that were written with zeros before and flushed ("filled"), in whole
+//! blocks. So a write changes no file system metadata, a single device flush makes any number of segments durable, and
+//! the space for what was acknowledged is already taken. What lies behind the last batch is zeros.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
+
+use crate::format::segment_header::SegmentHeader;
+use crate::model::{Offset, PartitionId, Position};
+
+/// A new segment is filled up to here, header included.
+pub const FILL_BYTES_MIN: u64 = 64 * 1024;
+/// Filling ahead goes in steps that double up to this size.
+pub const FILL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Largest single write of zeros, in bytes.
+const FILL_WRITE_BYTES: usize = 1024 * 1024;
+
+/// Name of a segment file: the offset of its first record in twenty digits, as in Kafka.
+pub fn file_name(base_offset: Offset) -> String {
+    format!("{base_offset:020}.log", base_offset = base_offset.get())
+}
+
+/// Offset of the first record of the segment with this file name.
+pub fn parse_file_name(name: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
+    let offset: i64 = digits.parse().ok().filter(|offset| *offset >= 0)?;
+    (file_name(Offset::new(offset)) == name).then(|| Offset::new(offset))
+}
+
+/// An open segment file. Cheap to clone.
+pub struct Segment<E: Env> {
+    file: <E::Disk as Disk>::File,
+    base_offset: Offset,
+    path: Rc<PathBuf>,
+}
+
+impl<E: Env> Clone for Segment<E> {
+    fn clone(&self) -> Self {
+        Self { file: self.file.clone(), base_offset: self.base_offset, path: Rc::clone(&self.path) }
+    }
+}
+
+impl<E: Env> Segment<E> {
+    /// Makes the partition's directory and its first segment, filled up to [`FILL_BYTES_MIN`] and durable, name included.
+    ///
+    /// A file of that name left behind by a crash in the middle of this function is replaced: nothing that was
+    /// acknowledged can be in a segment whose making did not end.
+    pub async fn create(env: &E, logs: &Path, id: PartitionId) -> io::Result<Self> {
+        let disk = env.disk();
+        let directory = logs.join(id.directory_name());
+        disk.create_dir_all(&directory).await?;
+        let path = directory.join(file_name(Offset::ZERO));
+        let unfinished = directory.join("new-segment");
+        let file = match disk.open(&unfinished, OpenMode::New).await {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove_file(&unfinished).await?;
+                disk.open(&unfinished, OpenMode::New).await?
+            }
+            other => other?,
+        };
+        let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
+        segment.fill(env, Position::default(), Position::new(FILL_BYTES_MIN)).await?;
+        let mut block = disk.buffer(BLOCK_BYTES);
+        SegmentHeader { partition: id, base_offset: Offset::ZERO }.encode(block.as_mut_slice());
+        segment.file.write_at(Rc::new(block), 0).await?;
+        segment.file.sync_data().await?;
+        disk.rename(&unfinished, &segment.path).await?;
+        disk.sync_dir(&directory).await?;
+        disk.sync_dir(logs).await?;
+        Ok(segment)
+    }
+
+    /// Opens a segment that exists. The header is not looked at: recovery did that.
+    pub async fn open(env: &E, logs: &Path, id: PartitionId, base_offset: Offset) -> io::Result<Self> {
+        let path = logs.join(id.directory_name()).join(file_name(base_offset));
+        let file = env.disk().open(&path, OpenMode::Existing).await?;
+        Ok(Self { file, base_offset, path: Rc::new(path) })
+    }
+
+    /// First offset of the segment.
+    pub fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Length of the file in bytes.
+    pub async fn size_bytes(&self) -> io::Result<u64> {
+        self.file.size_bytes().await
+    }
+
+    /// Makes `start..end`, both on block boundaries, extents written with zeros, and flushes.
+    pub async fn fill(&self, env: &E, start: Position, end: Position) -> io::Result<()> {
+        assert_eq!(start, start.block_floor(), "filling starts on a block");
+        assert_eq!(end, end.block_floor(), "filling ends on a block");
+        self.file.allocate(start.get(), end.get()).await?;
+        let step_bytes = end.bytes_since(start).min(FILL_WRITE_BYTES);
+        let zeros = Rc::new(env.disk().buffer(step_bytes));
+        let mut position = start;
+        while position < end {
+            let remaining = end.bytes_since(position);
+            let buffer = if remaining < step_bytes { Rc::new(env.disk().buffer(remaining)) } else { Rc::clone(&zeros) };
+            self.file.write_at(buffer, position.get()).await?;
+            position = position.plus(remaining.min(step_bytes));
+        }
+        self.file.sync_data().await
+    }
+
+    /// Writes whole blocks. Durable after the next flush.
+    pub async fn write(&self, buffer: Rc<<E::Disk as Disk>::Buffer>, position: Position) -> io::Result<()> {
+        self.file.write_at(buffer, position.get()).await
+    }
+
+    /// Reads whole blocks from `position`, a block boundary; shorter or `None` at the end of the file.
+    pub async fn read(&self, position: Position, bytes: usize) -> io::Result<Option<<E::Disk as Disk>::Buffer>> {
+        self.file.read_at(position.get(), bytes.next_multiple_of(BLOCK_BYTES)).await
+    }
+
+    /// Flushes this file alone.
+    pub async fn sync(&self) -> io::Result<()> {
+        self.file.sync_data().await
+    }
+
+    /// Makes everything from `end` on unreadable, durably: the file ends with the block that holds `end`, and the rest
+    /// of that block is zeros. Batches that lay there can never come back, however the file grows again.
+    pub async fn cut(&self, env: &E, end: Position) -> io::Result<()> {
+        self.file.truncate(end.block_ceil().get()).await?;
+        if end != end.block_floor() {
+            let block = self.file.read_at(end.block_floor().get(), BLOCK_BYTES).await?;
+            let block = block.ok_or(io::ErrorKind::UnexpectedEof)?;
+            let kept = end.bytes_since(end.block_floor());
+            let mut zeroed = env.disk().buffer(BLOCK_BYTES);
+            zeroed.as_mut_slice()[..kept].copy_from_slice(&block.as_slice()[..kept]);
+            self.file.write_at(Rc::new(zeroed), end.block_floor().get()).await?;
+        }
+        self.file.sync_data().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_sort_by_offset_and_have_one_spelling() {
+        assert_eq!(file_name(Offset::new(42)), "00000000000000000042.log");
+        assert_eq!(parse_file_name("00000000000000000042.log"), Some(Offset::new(42)));
+        for wrong in ["42.log", "00000000000000000042.idx", "0000000000000000004x.log", "-0000000000000000042.log"] {
+            assert_eq!(parse_file_name(wrong), None, "{wrong}");
+        }
+    }
+}

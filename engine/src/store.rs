@@ -1,0 +1,320 @@
+//! The logs of one shard and the rounds that make them durable.
+//!
+//! # A round
+//!
+//! Everything appended since the last round becomes durable together, as soon as the last round has ended; no timer
+//! delays it. A round
+//!
+//! 1. takes the logs with something to write, up to `round_bytes_max`;
+//! 2. seals the tails of logs that have [`INLINE_BYTES_MAX`] or more outside their segment and writes them there; the
+//!    others' new bytes go, as pieces, into one write to the journal, which also notes how far earlier rounds brought each
+//!    log in its segment; all these writes run at once;
+//! 3. flushes: one flush of the device where that covers every file (see [`FlushScope`]), else one for each file;
+//! 4. marks the bytes durable and wakes who waited.
+//!
+//! docs/decisions/001-commit-path.md has the measurements behind this.
+//!
+//! # Letting go of the journal
+//!
+//! Once half of the ring is live, the store writes back the logs that pin its old part, writes a checkpoint that says how
+//! far every log is durable in its segment, and releases the rounds before it. A ring without room never stops a round:
+//! that round writes all its logs' segments and leaves the journal out.
+//!
+//! # Failure
+//!
+//! A failed segment write takes its log offline. A failed journal write or flush takes every log of the shard offline:
+//! after it, nobody knows what is on the device. Restarting recovers them.
+
+mod checkpointing;
+mod indexing;
+mod prepare;
+mod read;
+mod round;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use millrace_protocol::batch::BatchView;
+use millrace_runtime::local::{Event, OneshotReceiver};
+use millrace_runtime::{Disk, Env, FlushScope, TaskClass, Tasks};
+use thiserror::Error;
+
+use crate::journal::Journal;
+use crate::log::offsets::LogOffsets;
+use crate::log::{Corruption, Durability, Failure, Log, RecoveredLog};
+use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::recovery::{self, OpenError, RecoveryReport};
+
+pub use read::{FirstBatch, Read, TimeQuery, TimedOffset};
+
+/// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
+pub const INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// What a store needs to know.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The data directory.
+    pub directory: PathBuf,
+    /// The shard this store belongs to.
+    pub shard_index: u16,
+    /// How many shards there are.
+    pub shard_count: u16,
+    /// Length of the journal's ring in bytes; a multiple of the block size, at least [`crate::journal::RING_BYTES_MIN`].
+    pub journal_bytes: u64,
+    /// A round takes no further log once it has this many bytes.
+    pub round_bytes_max: usize,
+    /// Bytes that may be appended and not yet durable before [`Store::room`] waits.
+    pub write_buffer_bytes_max: usize,
+    /// Memory for bytes that are durable already and kept for readers at the tail.
+    pub tail_cache_bytes_max: usize,
+}
+
+/// Why an append was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// The shard has no such log.
+    #[error("no log of this partition on this shard")]
+    UnknownLog,
+    /// The log is offline.
+    #[error("the log is offline: {0}")]
+    Offline(Failure),
+    /// The log's offsets are used up.
+    #[error("the log's offsets are used up")]
+    OffsetsExhausted,
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closing,
+}
+
+/// Why a read was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ReadError {
+    /// The shard has no such log.
+    #[error("no log of this partition on this shard")]
+    UnknownLog,
+    /// The offset lies before the log's start or behind what may be read.
+    #[error("offset out of range")]
+    OffsetOutOfRange(LogOffsets),
+    /// The log is offline.
+    #[error("the log is offline: {0}")]
+    Offline(Failure),
+    /// The bytes on the device are damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+}
+
+/// A batch that was taken in.
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// The log start offset.
+    pub log_start_offset: Offset,
+    /// Resolves once the batch is durable.
+    pub ticket: Ticket,
+}
+
+/// Resolves once an append is durable.
+pub struct Ticket(OneshotReceiver<Durability>);
+
+impl Ticket {
+    /// Waits until the batch is on the device. An error means that it may or may not be there after the next recovery.
+    pub async fn durable(self) -> Durability {
+        self.0.await.unwrap_or_else(|| Err(Failure::Io { operation: "closing the store", reason: "the round never ran".into() }))
+    }
+}
+
+/// The logs of one shard. Clones share them.
+pub struct Store<E: Env> {
+    inner: Rc<Inner<E>>,
+}
+
+impl<E: Env> Clone for Store<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+type SharedLog<E> = Rc<RefCell<Log<E>>>;
+
+struct Inner<E: Env> {
+    env: E,
+    config: StoreConfig,
+    logs_directory: PathBuf,
+    flush_scope: FlushScope,
+    logs: RefCell<BTreeMap<PartitionId, SharedLog<E>>>,
+    journal: RefCell<Journal<E>>,
+    /// Logs with bytes that are not durable, or with a write-back wanted.
+    queue: RefCell<VecDeque<SharedLog<E>>>,
+    /// Notified when the queue gains a log, and when the store closes.
+    queue_changed: Event,
+    /// Notified at the end of each round.
+    round_ended: Event,
+    /// Logs in the order in which their chunks became evictable; a log stands in it once for each segment write.
+    eviction: RefCell<VecDeque<SharedLog<E>>>,
+    /// Memory of all tails, in bytes.
+    tail_bytes: Cell<usize>,
+    /// Bytes appended and not durable.
+    undurable_bytes: Cell<usize>,
+    /// Logs whose durable end the journal's next round is to note.
+    unrecorded: RefCell<Vec<SharedLog<E>>>,
+    /// Tasks that create, open or fill segments, and load their partial last blocks.
+    preparing: Cell<usize>,
+    /// Notified when one of those tasks ends.
+    prepared: Event,
+    /// Set when no further append is taken.
+    closing: Cell<bool>,
+    /// Set when no further round runs.
+    stopped: Cell<bool>,
+    checkpoint_running: Cell<bool>,
+    /// Why the whole shard is offline.
+    failure: RefCell<Option<Failure>>,
+}
+
+impl<E: Env> Store<E> {
+    /// Recovers the shard's logs (those that `owned` says are its own) and starts its rounds.
+    pub async fn open(
+        env: E,
+        config: StoreConfig,
+        owned: impl Fn(PartitionId) -> bool,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let recovered = recovery::recover_shard(&env, &config, owned).await?;
+        let logs_directory = recovery::logs_directory(&config.directory);
+        let flush_scope = env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
+        let logs = recovered.logs.into_iter().map(|(id, log)| (id, Rc::new(RefCell::new(Log::new(id, log)))));
+        let inner = Rc::new(Inner {
+            logs: RefCell::new(logs.collect()),
+            journal: RefCell::new(recovered.journal),
+            queue: RefCell::default(),
+            queue_changed: Event::default(),
+            round_ended: Event::default(),
+            eviction: RefCell::default(),
+            tail_bytes: Cell::new(0),
+            undurable_bytes: Cell::new(0),
+            unrecorded: RefCell::default(),
+            preparing: Cell::new(0),
+            prepared: Event::default(),
+            closing: Cell::new(false),
+            stopped: Cell::new(false),
+            checkpoint_running: Cell::new(false),
+            failure: RefCell::new(None),
+            env: env.clone(),
+            config,
+            logs_directory,
+            flush_scope,
+        });
+        // The rounds' task runs until `close`, which waits for it by its effects.
+        env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
+        Ok((Self { inner }, recovered.report))
+    }
+
+    /// Registers an empty log; nothing is on the device before its first append. Does nothing when there is one.
+    pub fn create(&self, id: PartitionId) {
+        let mut logs = self.inner.logs.borrow_mut();
+        logs.entry(id).or_insert_with(|| Rc::new(RefCell::new(Log::new(id, RecoveredLog::empty()))));
+    }
+
+    /// Whether the shard has this log.
+    pub fn contains(&self, id: PartitionId) -> bool {
+        self.inner.logs.borrow().contains_key(&id)
+    }
+
+    /// Waits until fewer than `write_buffer_bytes_max` bytes wait for their round.
+    pub async fn room(&self) {
+        loop {
+            let version = self.inner.round_ended.version();
+            let room = self.inner.undurable_bytes.get() < self.inner.config.write_buffer_bytes_max;
+            if room || self.inner.failure.borrow().is_some() {
+                return;
+            }
+            self.inner.round_ended.changed(version).await;
+        }
+    }
+
+    /// Appends a batch at the end of a log, with its base offset and `epoch` filled in. The batch is readable and
+    /// acknowledgeable only once the ticket resolves.
+    ///
+    /// The first append after a restart may have to load the log's partial last block: hence the wait.
+    pub async fn append(&self, id: PartitionId, batch: &BatchView<'_>, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+        let inner = &self.inner;
+        let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
+        prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
+        if inner.closing.get() {
+            return Err(AppendError::Closing);
+        }
+        if let Some(failure) = &log.borrow().failure {
+            return Err(AppendError::Offline(failure.clone()));
+        }
+        let mut borrowed = log.borrow_mut();
+        let memory_before = borrowed.tail.memory_bytes();
+        let appended = borrowed.append(batch, epoch, |bytes| inner.env.disk().buffer(bytes));
+        let (base_offset, ticket) = appended.ok_or(AppendError::OffsetsExhausted)?;
+        let log_start_offset = borrowed.offsets.start();
+        inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
+        inner.undurable_bytes.set(inner.undurable_bytes.get() + batch.bytes().len());
+        drop(borrowed);
+        inner.enqueue(&log);
+        Ok(Appended { base_offset, log_start_offset, ticket: Ticket(ticket) })
+    }
+
+    /// The offsets of a log; `None` when the shard does not have it.
+    pub fn offsets(&self, id: PartitionId) -> Option<LogOffsets> {
+        self.inner.log(id).map(|log| log.borrow().offsets())
+    }
+
+    /// Why a log is offline; `None` when it is not, or unknown.
+    pub fn failure(&self, id: PartitionId) -> Option<Failure> {
+        self.inner.log(id).and_then(|log| log.borrow().failure.clone())
+    }
+
+    /// Notifies `event`, once, when the high watermark of a log passes `beyond`. True when there is no need to wait: it
+    /// has passed already, or the log is offline or unknown. The event is held weakly.
+    pub fn watch(&self, id: PartitionId, beyond: Offset, event: &Rc<Event>) -> bool {
+        self.inner.log(id).is_none_or(|log| log.borrow_mut().watch(beyond, event))
+    }
+
+    /// Takes no further appends, finishes the rounds, writes everything back into segments and leaves a clean checkpoint,
+    /// so that the next start has nothing to recover.
+    pub async fn close(self) -> Result<(), Failure> {
+        self.inner.closing.set(true);
+        self.inner.queue_changed.notify();
+        checkpointing::write_clean(&self.inner).await
+    }
+}
+
+impl<E: Env> Inner<E> {
+    fn log(&self, id: PartitionId) -> Option<SharedLog<E>> {
+        self.logs.borrow().get(&id).cloned()
+    }
+
+    /// Puts a log into the queue of the next round, unless it stands there.
+    fn enqueue(&self, log: &SharedLog<E>) {
+        if !std::mem::replace(&mut log.borrow_mut().queued, true) {
+            self.queue.borrow_mut().push_back(Rc::clone(log));
+            self.queue_changed.notify();
+        }
+    }
+
+    /// Takes one log offline and says so.
+    fn fail_log(&self, log: &SharedLog<E>, failure: &Failure) {
+        let mut log = log.borrow_mut();
+        if log.failure.is_none() {
+            tracing::error!(partition = %log.id, shard = self.config.shard_index, %failure, "log taken offline");
+            self.undurable_bytes.set(self.undurable_bytes.get() - log.undurable_bytes());
+            log.fail(failure);
+        }
+    }
+
+    /// Takes the whole shard offline.
+    fn fail_all(&self, failure: &Failure) {
+        tracing::error!(shard = self.config.shard_index, %failure, "every log of this shard taken offline");
+        *self.failure.borrow_mut() = Some(failure.clone());
+        let logs: Vec<_> = self.logs.borrow().values().cloned().collect();
+        for log in logs {
+            self.fail_log(&log, failure);
+        }
+        self.round_ended.notify();
+        self.queue_changed.notify();
+    }
+}

@@ -1,0 +1,116 @@
+//! Writing back, writing checkpoints and letting go of the journal.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use millrace_runtime::{Clock, Env, TaskClass, Tasks};
+
+use super::{Inner, SharedLog};
+use crate::checkpoint;
+use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
+use crate::log::Failure;
+
+/// After a checkpoint could not be written, the next try waits this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Starts a checkpoint if half of the ring is live and none is under way.
+pub(super) fn consider<E: Env>(inner: &Rc<Inner<E>>) {
+    let due = {
+        let mut journal = inner.journal.borrow_mut();
+        let ring = journal.ring();
+        ring.live_bytes() > ring.ring_bytes() / 2
+    };
+    if due && inner.failure.borrow().is_none() && !inner.closing.get() && !inner.checkpoint_running.replace(true) {
+        inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner)));
+    }
+}
+
+async fn run<E: Env>(inner: Rc<Inner<E>>) {
+    let through = inner.journal.borrow_mut().ring().last_sequence();
+    write_back(&inner, |log| log.borrow().pinned_sequence.is_some_and(|sequence| sequence <= through)).await;
+    match write(&inner, Clean::No).await {
+        Ok(()) => {
+            // What an offline log left in the journal is needed when it is recovered.
+            let offline = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();
+            let through = offline.map_or(through, |pinned| through.min(pinned - 1));
+            inner.journal.borrow_mut().ring().release(through);
+        }
+        Err(failure) => {
+            tracing::warn!(shard = inner.config.shard_index, %failure, "checkpoint not written; the journal stays full");
+            inner.env.clock().sleep(RETRY_AFTER).await;
+        }
+    }
+    inner.checkpoint_running.set(false);
+    inner.round_ended.notify();
+}
+
+/// Has every log that `wanted` selects written to its segment, and waits until that is done. Offline logs are left out.
+async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> bool) {
+    loop {
+        let version = inner.round_ended.version();
+        let prepared = inner.prepared.version();
+        let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
+        let pending: Vec<_> =
+            logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
+        if pending.is_empty() {
+            return;
+        }
+        for log in &pending {
+            log.borrow_mut().write_back_wanted = true;
+            inner.enqueue(log);
+        }
+        if inner.prepared.version() == prepared {
+            inner.round_ended.changed(version).await;
+        }
+    }
+}
+
+/// Brings everything into segments, stops the rounds and leaves a clean checkpoint.
+pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Failure> {
+    loop {
+        write_back(inner, |log| log.borrow().unsegmented_bytes() > 0).await;
+        // A checkpoint under way, and tasks that fill segments, end first: both still write.
+        let (rounds, prepared) = (inner.round_ended.version(), inner.prepared.version());
+        if inner.checkpoint_running.get() {
+            inner.round_ended.changed(rounds).await;
+        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing) {
+            inner.prepared.changed(prepared).await;
+        } else {
+            break;
+        }
+    }
+    inner.stopped.set(true);
+    inner.queue_changed.notify();
+    let offline = inner.logs.borrow().values().any(|log| log.borrow().failure.is_some());
+    write(inner, if offline { Clean::No } else { Clean::Yes }).await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clean {
+    Yes,
+    No,
+}
+
+async fn write<E: Env>(inner: &Inner<E>, clean: Clean) -> Result<(), Failure> {
+    let generation = inner.journal.borrow().generation();
+    let checkpoint = Checkpoint {
+        // A clean checkpoint leaves the journal's rounds behind: everything is in segments.
+        journal_generation: if clean == Clean::Yes { generation + 1 } else { generation },
+        clean: clean == Clean::Yes,
+        entries: inner.logs.borrow().values().filter_map(entry).collect(),
+    };
+    let written = checkpoint::write(&inner.env, &inner.config.directory, inner.config.shard_index, &checkpoint).await;
+    written.map_err(|error| Failure::Io { operation: "writing a checkpoint", reason: error.to_string() })
+}
+
+fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
+    let log = log.borrow();
+    Some(CheckpointEntry {
+        partition: log.id,
+        leader_epoch: log.leader_epoch,
+        start_offset: log.offsets.start(),
+        segment_base: log.segment_base?,
+        position: log.in_segment.position,
+        end_offset: log.in_segment.offset,
+    })
+}
