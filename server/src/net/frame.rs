@@ -49,8 +49,8 @@ pub struct FrameReader<E: Env, C: Connection> {
 /// Where a connection's receiving task is, for whoever looks after the time.
 #[derive(Debug)]
 pub struct Progress {
-    /// When bytes last arrived.
-    pub received_at: Cell<Moment>,
+    /// When bytes last arrived, or the last answer left.
+    pub active_at: Cell<Moment>,
     /// Whether a request has begun to arrive and its bytes are waited for.
     pub is_in_body: Cell<bool>,
 }
@@ -148,7 +148,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
     /// Receives the rest of one request of which the length is known, and not a byte more.
     async fn receive_body(&mut self, length: usize, progress: &Progress) -> Result<Request, ReceiveEnd> {
         let reservation = self.budget.enqueue(length)?.await;
-        progress.received_at.set(self.env.clock().now());
+        progress.active_at.set(self.env.clock().now());
         progress.is_in_body.set(true);
         let end = LENGTH_BYTES + length;
         while self.filled < end {
@@ -170,7 +170,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             Ok(received_bytes) => received_bytes,
             Err(error) => return Err(ReceiveEnd::Io(error)),
         };
-        progress.received_at.set(self.env.clock().now());
+        progress.active_at.set(self.env.clock().now());
         self.filled += received_bytes;
         assert!(self.filled <= self.buffer.len(), "no more is received than there is room for");
         Ok(received_bytes)

@@ -24,6 +24,7 @@
 pub mod frame;
 pub mod lease;
 pub mod message;
+pub mod seats;
 pub mod stop;
 
 use std::cell::{Cell, RefCell};

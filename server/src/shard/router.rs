@@ -8,20 +8,21 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use millrace_engine::io::Slice;
 use millrace_engine::store::ReadError;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
-use millrace_runtime::{Disk, Env};
+use millrace_runtime::{Env, TaskClass};
 use thiserror::Error;
 
-use super::budget::{Budget, Reservation, Turn};
-use super::limits;
+use super::budget::{Budget, Reservation};
 use super::mailbox::Mailbox;
 use super::mailbox::lease::Borrowed;
 use super::mailbox::message::{
-    AppendRefusal, AppendedBatch, CallId, FoundOffset, Message, ProposeError, ReadPartition, ReadReply, Reply, Request,
+    Append, AppendRefusal, AppendedBatch, CallId, Decision, FoundOffset, ListOffsets, Message, Proposal, ProposeError,
+    Read, ReadPartition, ReadReply, Reply, Request,
 };
 use super::placement::ShardIndex;
+use super::watch::Wait;
+use super::{LogSlice, Shard, limits, metadata_log, serve};
 
 /// The requests of one shard that wait at others.
 pub struct Router<E: Env> {
@@ -38,9 +39,13 @@ impl<E: Env> Router<E> {
         Self { mailbox: mailbox.clone(), slots, waiting: RefCell::default(), number_next: Cell::new(0) }
     }
 
-    /// Takes a place in line for `count` requests to other shards.
-    pub fn slots(&self, count: usize) -> Turn {
-        self.slots.enqueue(count).expect("one request asks each shard at most once, and there are fewer than slots")
+    /// Waits for the right to have `count` requests waiting at other shards.
+    pub async fn slots(&self, count: usize) -> Option<Slots> {
+        if count == 0 {
+            return None;
+        }
+        let turn = self.slots.enqueue(count);
+        Some(turn.expect("one request asks each shard at most once, and there are fewer than slots").await)
     }
 
     /// Sends a request to another shard. It is on its way when this returns; the receiver is for the answer.
@@ -76,7 +81,7 @@ pub enum Answer<E: Env> {
     /// One result per query, in order.
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// Whether the change is in force on every shard.
-    Propose(Result<(), ProposeError>),
+    Propose(Result<Decision, ProposeError>),
     /// The records are in force on that shard.
     Apply,
     /// That shard has no connection left.
@@ -122,7 +127,7 @@ impl<E: Env> ReadAnswer<E> {
 /// A run of stored bytes, wherever they are.
 pub enum Piece<E: Env> {
     /// In this shard's memory.
-    Own(Slice<<E::Disk as Disk>::Buffer>),
+    Own(LogSlice<E>),
     /// In another shard's memory.
     Lent {
         /// The lease it came with.
@@ -138,6 +143,72 @@ impl<E: Env> Piece<E> {
         match self {
             Self::Own(slice) => slice.as_slice(),
             Self::Lent { lease, index } => lease.piece(*index),
+        }
+    }
+}
+
+impl<E: Env> Shard<E> {
+    /// How many of `owners` are other shards, and so how many slots asking all of them takes.
+    pub fn remote_count(&self, owners: impl Iterator<Item = ShardIndex>) -> usize {
+        owners.filter(|owner| *owner != self.index()).count()
+    }
+
+    /// Appends on the owning shard. The place in its line is taken when this returns; the receiver is for the results.
+    pub fn append(&self, owner: ShardIndex, request: Append) -> OneshotReceiver<Answer<E>> {
+        if owner != self.index() {
+            return self.router().call(owner, Request::Append(request));
+        }
+        let turn = self.append_line().enqueue();
+        let (sender, receiver) = oneshot();
+        let shard = self.clone();
+        // A task of its own, because the line behind must not wait for a connection that is busy sending.
+        self.tasks().spawn("append", TaskClass::Network, async move {
+            sender.send(Answer::Append(serve::append(&shard, request, turn).await));
+        });
+        receiver
+    }
+
+    /// Reads on the owning shard, which wakes `wait` when more comes than was found.
+    pub async fn read(
+        &self,
+        owner: ShardIndex,
+        mut request: Read,
+        wait: Option<&Wait<E>>,
+    ) -> Result<ReadAnswer<E>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::read_own(self, &request, wait.map(Wait::event)).await);
+        }
+        request.watch = wait.map(Wait::id);
+        match self.router().call(owner, Request::Read(request)).await {
+            Some(Answer::Read(answer)) => Ok(answer),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Finds offsets on the owning shard.
+    pub async fn list_offsets(
+        &self,
+        owner: ShardIndex,
+        request: ListOffsets,
+    ) -> Result<Vec<Result<Option<FoundOffset>, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::list_offsets(self, &request).await);
+        }
+        match self.router().call(owner, Request::ListOffsets(request)).await {
+            Some(Answer::ListOffsets(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Changes the metadata; the change is in force on every shard when this completes.
+    pub async fn propose(&self, proposal: Proposal) -> Result<Result<Decision, ProposeError>, ShardGone> {
+        if self.index() == ShardIndex::FIRST {
+            return Ok(metadata_log::propose(self, proposal).await);
+        }
+        let _slot = self.router().slots(1).await;
+        match self.router().call(ShardIndex::FIRST, Request::Propose(proposal)).await {
+            Some(Answer::Propose(result)) => Ok(result),
+            _ => Err(ShardGone),
         }
     }
 }

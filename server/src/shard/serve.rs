@@ -9,15 +9,14 @@ use millrace_engine::store::{ReadError, TimedOffset};
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::{Env, Tasks};
 
-use super::Shard;
 use super::budget::{Budget, Turn};
-use super::limits;
 use super::mailbox::message::{
     Append, AppendRefusal, AppendedBatch, FoundOffset, ListOffsets, OffsetPosition, OffsetQuery, Read, ReadPartition,
     ReadReply, ReplyWhen, WatchId,
 };
 use super::placement::ShardIndex;
 use super::router::{Piece, ReadAnswer};
+use super::{LogSlice, Shard, limits};
 
 /// A place in the line of appends.
 pub struct AppendTurn(Turn);
@@ -47,22 +46,30 @@ pub async fn append<E: Env>(
     turn: AppendTurn,
 ) -> Vec<Result<AppendedBatch, AppendRefusal>> {
     let store = shard.store();
+    // Checked here and not on the connection's shard: the checksum brings the records into the cache that copies them.
+    let checked: Vec<_> =
+        request.batches.iter().map(|place| BatchView::parse_produced(&request.frame[place.range.clone()])).collect();
     let guard = turn.0.await;
     let mut taken = Vec::with_capacity(request.batches.len());
-    for place in &request.batches {
-        store.room().await;
-        let batch = BatchView::parse(&request.frame[place.range.clone()]);
-        let batch = batch.expect("the connection's shard has validated the batch");
-        taken.push(store.append(place.partition, &batch, place.leader_epoch).await);
+    for (place, batch) in request.batches.iter().zip(&checked) {
+        taken.push(match batch {
+            Err(error) => Err(AppendRefusal::Invalid(*error)),
+            Ok(batch) => {
+                store.room().await;
+                let appended = store.append(place.partition, batch, place.leader_epoch).await;
+                appended.map_err(AppendRefusal::Refused)
+            }
+        });
     }
     drop(guard);
     // The records are in the log's memory; the request's memory may go.
+    drop(checked);
     drop(request.frame);
 
     let mut results = Vec::with_capacity(taken.len());
     for appended in taken {
         results.push(match appended {
-            Err(error) => Err(AppendRefusal::Refused(error)),
+            Err(refusal) => Err(refusal),
             Ok(appended) => {
                 let batch =
                     AppendedBatch { base_offset: appended.base_offset, log_start_offset: appended.log_start_offset };
@@ -155,9 +162,7 @@ impl<S> Found<S> {
     }
 }
 
-type Slice<E> = millrace_engine::io::Slice<<<E as Env>::Disk as millrace_runtime::Disk>::Buffer>;
-
-async fn read<E: Env>(shard: &Shard<E>, request: &Read, reader: Reader) -> Found<Slice<E>> {
+async fn read<E: Env>(shard: &Shard<E>, request: &Read, reader: Reader) -> Found<LogSlice<E>> {
     let partitions = Vec::with_capacity(request.partitions.len());
     let mut found = Found { partitions, slices: Vec::new(), bytes: 0 };
     let mut first = request.first;
@@ -192,12 +197,12 @@ async fn read<E: Env>(shard: &Shard<E>, request: &Read, reader: Reader) -> Found
 }
 
 /// Arms a watch of another shard on everything that was read.
-fn arm<E: Env>(shard: &Shard<E>, source: ShardIndex, watch: WatchId, found: &Found<Slice<E>>, request: &Read) -> bool {
+fn arm<E: Env>(shard: &Shard<E>, source: ShardIndex, watch: WatchId, found: &Found<LogSlice<E>>, request: &Read) -> bool {
     shard.watches().arm(source, watch, |event| attach_to_logs(shard, found, request, event))
 }
 
 /// Has `event` notified when any log that was read grows past what was seen of it; at once if one has already.
-fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<Slice<E>>, request: &Read, event: &WaitEvent) {
+fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request: &Read, event: &WaitEvent) {
     let mut has_grown = false;
     for (position, partition) in request.partitions.iter().zip(&found.partitions) {
         let Ok(partition) = partition else { continue };
@@ -218,9 +223,9 @@ async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Op
         OffsetPosition::Latest => Ok(Some(found(offsets.high_watermark))),
         OffsetPosition::Time(time) => {
             let timed = shard.store().offset_by_time(id, time).await?;
-            Ok(timed.map(|TimedOffset { offset, timestamp_ms, leader_epoch }| FoundOffset {
+            Ok(timed.map(|TimedOffset { offset, timestamp, leader_epoch }| FoundOffset {
                 offset,
-                timestamp_ms: Some(timestamp_ms),
+                timestamp_ms: Some(timestamp),
                 leader_epoch,
             }))
         }

@@ -9,12 +9,13 @@ use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
 use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
+use millrace_protocol::batch::BatchError;
 use millrace_runtime::{Env, Net};
 
 use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
-use crate::metadata::controller::{Proposal, Refusal};
-use crate::metadata::record::Record;
+use crate::metadata::controller::{CreateTopic, PlannedTopic, Refusal};
+use crate::metadata::record::{Broker, Entry, Record};
 
 /// Anything that crosses from one shard to another.
 pub enum Message<E: Env> {
@@ -84,8 +85,15 @@ pub enum Request {
     ListOffsets(ListOffsets),
     /// Change the metadata. Only to the first shard.
     Propose(Proposal),
-    /// Apply durable metadata records. Only from the first shard.
-    Apply(Vec<Record>),
+    /// Start from this image. Once, before any connection, only from the first shard.
+    LoadImage {
+        /// What the image consists of.
+        records: Vec<Record>,
+        /// The entry of the metadata log that it stands for.
+        applied_index: u64,
+    },
+    /// Apply a durable entry of the metadata log. Only from the first shard.
+    Apply(Entry),
     /// Finish the connections' requests and close them.
     Drain,
 }
@@ -99,8 +107,8 @@ pub enum Reply {
     /// One result per query, in order.
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// Whether the change is in force on every shard.
-    Propose(Result<(), ProposeError>),
-    /// The records are in force on this shard.
+    Propose(Result<Decision, ProposeError>),
+    /// The image is in force on this shard.
     Apply,
     /// No connection is left.
     Drain,
@@ -116,7 +124,7 @@ pub struct Append {
     pub reply_when: ReplyWhen,
 }
 
-/// One batch, already validated, and where it goes.
+/// One batch, not looked into yet, and where it goes.
 #[derive(Clone, Debug)]
 pub struct BatchPlace {
     /// The log.
@@ -139,10 +147,53 @@ pub enum ReplyWhen {
 /// Why a batch is not known to be safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendRefusal {
+    /// It is not a batch that a producer may send.
+    Invalid(BatchError),
     /// It was not taken.
     Refused(AppendError),
     /// It was taken, but may not be on the device.
     NotDurable(Failure),
+}
+
+/// A change of the metadata that somebody wants.
+#[derive(Clone, Debug)]
+pub enum Proposal {
+    /// This broker is here.
+    RegisterBroker(Broker),
+    /// A new topic.
+    CreateTopic {
+        /// What is wanted of it.
+        request: CreateTopic,
+        /// Whether to make it or only to say whether it could be made.
+        mode: ProposalMode,
+    },
+    /// The next block of producer ids.
+    AllocateProducerIds,
+}
+
+/// Whether a proposal is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposalMode {
+    /// It is.
+    Propose,
+    /// Only the decision is wanted (`validate_only`).
+    Validate,
+}
+
+/// What became of a [`Proposal`] of the same name, in force on every shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The broker is registered.
+    BrokerRegistered,
+    /// The topic is there.
+    TopicCreated(PlannedTopic),
+    /// These ids are the asker's.
+    ProducerIds {
+        /// The first one.
+        first: i64,
+        /// How many, in sequence.
+        count: i64,
+    },
 }
 
 /// Why a change of the metadata is not known to be in force.

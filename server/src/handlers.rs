@@ -1,0 +1,208 @@
+//! What the broker does for each request: decode, call, encode. Handlers hold no state.
+//!
+//! [`Table::APIS`] is the one list of what is served; ApiVersions advertises exactly it. Names become ids here, once per
+//! request: nothing below looks a name up. Every handler asks the authorizer for every resource it touches.
+
+pub mod authorizer;
+pub mod errors;
+
+mod lookup;
+
+pub mod fetch;
+pub mod list_offsets;
+pub mod produce;
+
+mod api_versions;
+mod create_topics;
+mod describe_cluster;
+mod find_coordinator;
+mod init_producer_id;
+mod metadata;
+mod sasl;
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+
+use millrace_protocol::api_key::ApiKey;
+use millrace_protocol::frame::encode_response;
+use millrace_protocol::header::RequestHead;
+use millrace_protocol::wire::{DecodeError, Message, Reader, VersionRange, Writer};
+use millrace_runtime::Env;
+
+use self::authorizer::{Operation, Resource};
+use crate::config::ListenerConfig;
+use crate::net::connection::{Client, Close};
+use crate::net::outgoing::Outgoing;
+use crate::shard::Shard;
+use crate::shard::mailbox::frame::Frame;
+
+/// A request and where it came from.
+pub struct Context<'a, E: Env> {
+    /// The shard that serves the connection.
+    pub shard: &'a Shard<E>,
+    /// Who asks.
+    pub client: &'a Client,
+    /// What is asked for.
+    pub head: RequestHead<'a>,
+    /// The whole request, header included.
+    pub frame: &'a Frame,
+}
+
+impl<'a, E: Env> Context<'a, E> {
+    /// Decodes the body, to its last byte.
+    fn decode<M: Message<'a>>(&self) -> Result<M, DecodeError> {
+        let mut reader = self.body();
+        let message = M::decode(&mut reader, self.head.version)?;
+        reader.finish()?;
+        Ok(message)
+    }
+
+    /// A reader at the body.
+    fn body(&self) -> Reader<'a> {
+        let frame: &'a [u8] = self.frame;
+        let mut reader = Reader::new(frame);
+        RequestHead::decode(&mut reader).expect("the header was decoded before");
+        reader
+    }
+
+    /// Encodes the answer.
+    fn answer<'m, M: Message<'m>>(&self, writer: &mut Writer, response: &M) -> Result<(), Close> {
+        Ok(encode_response(writer, self.head.version, self.head.correlation_id, response)?)
+    }
+
+    /// Whether the client may do this.
+    fn allows(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let listener = &self.listener().name;
+        self.shard.authorizer().allows(listener, &self.client.principal, operation, resource)
+    }
+
+    /// Where the client came in.
+    fn listener(&self) -> &ListenerConfig {
+        &self.shard.broker().config.net.listeners[self.client.listener_index]
+    }
+}
+
+/// Whether this version of the API is served.
+pub fn is_served<E: Env>(api_key: ApiKey, version: i16) -> bool {
+    find::<E>(api_key).is_some_and(|api| api.versions.contains(version))
+}
+
+/// Whether a request may wait for others. What is finished before it must not wait with it.
+pub fn may_park(api_key: ApiKey) -> bool {
+    api_key == ApiKey::Fetch
+}
+
+/// Serves any request but Produce, which overlaps with its neighbours and is started by the connection itself.
+pub async fn serve<E: Env>(context: &Context<'_, E>, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
+    match find::<E>(context.head.api_key).expect("the connection has looked it up").serve {
+        Serve::Control(handler) => handler(context, outgoing.writer()).await,
+        Serve::Fetch => fetch::handle(context, outgoing).await,
+        Serve::Produce => unreachable!("the connection starts Produce requests itself"),
+    }
+}
+
+fn find<E: Env>(api_key: ApiKey) -> Option<&'static Api<E>> {
+    Table::<E>::APIS.iter().find(|api| api.key == api_key)
+}
+
+/// A handler's work. Boxed: control requests are rare and their handlers differ in size.
+type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Close>> + 'a>>;
+
+/// One API.
+struct Api<E: Env> {
+    key: ApiKey,
+    versions: VersionRange,
+    serve: Serve<E>,
+}
+
+/// How an API is served.
+enum Serve<E: Env> {
+    /// By a function that decodes, calls and encodes.
+    Control(for<'a> fn(&'a Context<'a, E>, &'a mut Writer) -> Work<'a>),
+    /// By a function that may wait and answers with records.
+    Fetch,
+    /// In two steps, so that neighbours overlap.
+    Produce,
+}
+
+/// What is served, for one kind of machine.
+struct Table<E: Env>(PhantomData<E>);
+
+impl<E: Env> Table<E> {
+    const APIS: &[Api<E>] = &[
+        Api { key: ApiKey::Produce, versions: versions(3, 13), serve: Serve::Produce },
+        Api { key: ApiKey::Fetch, versions: versions(4, 18), serve: Serve::Fetch },
+        Api {
+            key: ApiKey::ListOffsets,
+            versions: versions(1, 11),
+            serve: Serve::Control(|context, writer| Box::pin(list_offsets::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::Metadata,
+            versions: versions(0, 13),
+            serve: Serve::Control(|context, writer| Box::pin(metadata::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::FindCoordinator,
+            versions: versions(0, 6),
+            serve: Serve::Control(|context, writer| Box::pin(find_coordinator::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::SaslHandshake,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(sasl::handle_handshake(context, writer))),
+        },
+        Api {
+            key: ApiKey::ApiVersions,
+            versions: versions(0, 4),
+            serve: Serve::Control(|context, writer| Box::pin(api_versions::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::CreateTopics,
+            versions: versions(2, 7),
+            serve: Serve::Control(|context, writer| Box::pin(create_topics::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::InitProducerId,
+            versions: versions(0, 5),
+            serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::SaslAuthenticate,
+            versions: versions(0, 2),
+            serve: Serve::Control(|context, writer| Box::pin(sasl::handle_authenticate(context, writer))),
+        },
+        Api {
+            key: ApiKey::DescribeCluster,
+            versions: versions(0, 2),
+            serve: Serve::Control(|context, writer| Box::pin(describe_cluster::handle(context, writer))),
+        },
+    ];
+}
+
+const fn versions(min: i16, max: i16) -> VersionRange {
+    VersionRange { min, max }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_runtime::sim::SimEnv;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_of_one_release() {
+        let apis = Table::<SimEnv>::APIS;
+        assert!(apis.windows(2).all(|pair| pair[0].key < pair[1].key));
+        for api in apis {
+            assert_eq!(Some(api.versions), api.key.served_versions(), "{}", api.key.name());
+        }
+    }
+
+    #[test]
+    fn unknown_versions_are_not_served() {
+        assert!(is_served::<SimEnv>(ApiKey::Produce, 3));
+        assert!(!is_served::<SimEnv>(ApiKey::Produce, 2));
+        assert!(!is_served::<SimEnv>(ApiKey::OffsetCommit, 8));
+    }
+}

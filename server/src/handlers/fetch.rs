@@ -1,0 +1,117 @@
+//! Fetch: records out of logs, now or as soon as there are some.
+//!
+//! 1. [`Plan`] turns names into partitions and groups them by owner; what cannot be read has its error already.
+//! 2. Every owner is read at once. It answers with what it has and arms a watch for this request in the same step.
+//! 3. Enough bytes, any error, no time left, a client that has gone, or a broker that stops: [`reply`] answers. Otherwise
+//!    the answers are let go of, the first log to grow wakes the request, and it reads all owners again.
+//!
+//! Limits follow KIP-74: the first batch found is sent whatever its size, everything after it stays within the request's
+//! and the partition's limits. No answer carries more than [`limits::FETCH_BYTES_MAX`] besides; several owners share that
+//! evenly.
+//!
+//! Every request is a full one: the answer's session id 0 tells the client so (KIP-227), and it stays with full requests.
+
+mod plan;
+mod reply;
+
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse};
+use millrace_runtime::{Clock, Env, Moment};
+
+use self::plan::Plan;
+use super::Context;
+use crate::net::connection::Close;
+use crate::net::outgoing::Outgoing;
+use crate::shard::router::{ReadAnswer, ShardGone};
+use crate::shard::watch::Wait;
+use crate::shard::{Stage, limits};
+
+/// Answers a Fetch, at the latest after the time the client allows.
+pub async fn handle<E: Env>(context: &Context<'_, E>, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
+    let request: FetchRequest<'_> = context.decode()?;
+    if request.session_id != 0 && request.session_epoch > 0 {
+        // No session was ever given out: the client asks for a new one and gets a full answer.
+        let error_code = ErrorCode::FetchSessionIdNotFound.code();
+        let response = FetchResponse { error_code, ..FetchResponse::default() };
+        return context.answer(outgoing.writer(), &response);
+    }
+    let plan = Plan::new(context, &request);
+    let answers = read_enough(context, &request, &plan).await?;
+    reply::encode(context, &request, plan, answers, outgoing)
+}
+
+/// Reads until there is enough, or nothing more to wait for.
+async fn read_enough<E: Env>(
+    context: &Context<'_, E>,
+    request: &FetchRequest<'_>,
+    plan: &Plan,
+) -> Result<Vec<ReadAnswer<E>>, Close> {
+    let shard = context.shard;
+    let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
+    let deadline = shard.env().clock().now() + Duration::from_millis(wait_ms);
+    loop {
+        let time_left = deadline.saturating_since(shard.env().clock().now());
+        let may_wait = !time_left.is_zero() && plan.may_wait() && shard.stage() == Stage::Running;
+        let mut wait = may_wait.then(|| shard.waits().open());
+        let version = wait.as_ref().map_or(0, |wait| wait.event().version());
+        let answers = read_all(context, plan, wait.as_mut()).await?;
+        let Some(wait) = wait.filter(|_| !plan.is_satisfied(&answers)) else { return Ok(answers) };
+        // Without a watch everywhere, the request looks again by the clock.
+        let is_watched = answers.iter().all(|answer| answer.is_watched);
+        // What was found must not stay pinned while the request waits.
+        drop(answers);
+        let until = if is_watched { deadline } else { deadline.min(shard.env().clock().now() + LOOK_AGAIN) };
+        if park(context, &wait, version, until).await == Parked::ClientGone {
+            return read_all(context, plan, None).await.map_err(Close::from);
+        }
+    }
+}
+
+/// Reads every owner once. Completes only when all have answered, so that no watch is armed after its wait is over.
+async fn read_all<E: Env>(
+    context: &Context<'_, E>,
+    plan: &Plan,
+    mut wait: Option<&mut Wait<E>>,
+) -> Result<Vec<ReadAnswer<E>>, ShardGone> {
+    let shard = context.shard;
+    let _slots = shard.router().slots(shard.remote_count(plan.owners())).await;
+    let watching = wait.as_deref();
+    let reads = plan.groups().iter().map(|group| shard.read(group.owner, group.read.clone(), watching));
+    let answers: Vec<_> = join_all(reads).await;
+    for (group, answer) in plan.groups().iter().zip(&answers) {
+        if let (Ok(answer), Some(wait)) = (answer, wait.as_deref_mut())
+            && answer.is_watched
+            && group.owner != shard.index()
+        {
+            wait.note_armed(group.owner);
+        }
+    }
+    answers.into_iter().collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parked {
+    Woken,
+    ClientGone,
+}
+
+/// Waits for the first log to grow, until `until`, or for the client to leave.
+async fn park<E: Env>(context: &Context<'_, E>, wait: &Wait<E>, version: u64, until: Moment) -> Parked {
+    let clock = context.shard.env().clock();
+    let grown = std::pin::pin!(wait.event().changed(version));
+    let timer = std::pin::pin!(clock.sleep(until.saturating_since(clock.now())));
+    let gone = std::pin::pin!(context.client.gone());
+    match select(select(grown, timer), gone).await {
+        Either::Left(_) => Parked::Woken,
+        Either::Right(_) => Parked::ClientGone,
+    }
+}
+
+/// How long a request waits that an owner had no watch left for.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+const _: () = assert!(limits::FETCH_BYTES_MAX >= SHARE_BYTES_MIN);
+/// What each of many owners may answer at least.
+const SHARE_BYTES_MIN: usize = 64 << 10;

@@ -1,0 +1,151 @@
+//! What a Fetch has to read, where, and when it has enough.
+
+use millrace_engine::model::Offset;
+use millrace_engine::store::FirstBatch;
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use millrace_protocol::wire::Uuid;
+use millrace_runtime::Env;
+
+use super::super::Context;
+use super::super::authorizer::{Operation, Resource};
+use super::super::lookup::{TopicRef, check_epoch, find_led, find_topic};
+use super::SHARE_BYTES_MIN;
+use crate::metadata::Image;
+use crate::metadata::image::Topic;
+use crate::shard::limits;
+use crate::shard::mailbox::message::{Read, ReadPosition};
+use crate::shard::placement::ShardIndex;
+use crate::shard::router::ReadAnswer;
+
+/// A Fetch in terms of partitions and owners.
+pub(super) struct Plan {
+    /// One for each partition, in the order of the request.
+    pub(super) slots: Vec<Slot>,
+    groups: Vec<Group>,
+    /// Most bytes of all partitions together.
+    pub(super) bytes_max: usize,
+    /// Bytes with which the request is answered at once.
+    bytes_wanted: usize,
+    has_error: bool,
+}
+
+/// One partition of the request.
+#[derive(Clone, Copy)]
+pub(super) enum Slot {
+    /// Known before anything was read.
+    Refused(ErrorCode),
+    /// The next partition of this group.
+    Group(usize),
+}
+
+/// What one owner has to read.
+pub(super) struct Group {
+    pub(super) owner: ShardIndex,
+    pub(super) read: Read,
+}
+
+impl Plan {
+    pub(super) fn new<E: Env>(context: &Context<'_, E>, request: &FetchRequest<'_>) -> Self {
+        let image = context.shard.image();
+        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
+        let mut plan =
+            Self { slots: Vec::new(), groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
+        for topic in &request.topics {
+            let found = check_topic(context, &image, request, topic);
+            for partition in &topic.partitions {
+                match found.and_then(|topic| check_partition(context, topic, partition)) {
+                    Ok((owner, position)) => plan.add(owner, position),
+                    Err(error) => {
+                        plan.slots.push(Slot::Refused(error));
+                        plan.has_error = true;
+                    }
+                }
+            }
+        }
+        let share = if plan.groups.len() < 2 { bytes_max } else { bytes_max / plan.groups.len() };
+        let share = share.max(SHARE_BYTES_MIN.min(bytes_max));
+        // More than one owner's share may never come together: what is wanted must be something that can be had.
+        plan.bytes_wanted = usize::try_from(request.min_bytes).unwrap_or(0).min(share);
+        for group in &mut plan.groups {
+            group.read.bytes_max = share;
+            group.read.bytes_wanted = plan.bytes_wanted;
+        }
+        plan
+    }
+
+    fn add(&mut self, owner: ShardIndex, position: ReadPosition) {
+        let index = self.groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
+            let first = FirstBatch::WholeEvenIfLarger;
+            let read = Read { partitions: Vec::new(), bytes_max: 0, first, watch: None, bytes_wanted: 0 };
+            self.groups.push(Group { owner, read });
+            self.groups.len() - 1
+        });
+        self.groups[index].read.partitions.push(position);
+        self.slots.push(Slot::Group(index));
+    }
+
+    pub(super) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    pub(super) fn owners(&self) -> impl Iterator<Item = ShardIndex> {
+        self.groups.iter().map(|group| group.owner)
+    }
+
+    /// Whether there is anything worth waiting for.
+    pub(super) fn may_wait(&self) -> bool {
+        !self.has_error && !self.groups.is_empty() && self.bytes_wanted > 0
+    }
+
+    /// Whether these answers need not wait for more: enough bytes, or an error that the client should hear.
+    pub(super) fn is_satisfied<E: Env>(&self, answers: &[ReadAnswer<E>]) -> bool {
+        let mut bytes = 0;
+        for result in answers.iter().flat_map(|answer| &answer.partitions) {
+            match result {
+                Ok(partition) => bytes += partition.bytes,
+                Err(_) => return true,
+            }
+        }
+        bytes >= self.bytes_wanted
+    }
+}
+
+fn check_topic<'i, E: Env>(
+    context: &Context<'_, E>,
+    image: &'i Image,
+    request: &FetchRequest<'_>,
+    topic: &FetchTopic<'_>,
+) -> Result<&'i Topic, ErrorCode> {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // Nothing is replicated yet, so nobody is a replica.
+        return Err(ErrorCode::ReplicaNotAvailable);
+    }
+    if topic.topic_id == Uuid::ZERO && !context.allows(Operation::Read, Resource::Topic(topic.topic)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    let by_id = context.head.version >= BY_ID_FROM;
+    let found = find_topic(image, if by_id { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic) })?;
+    if context.allows(Operation::Read, Resource::Topic(&found.name)) {
+        Ok(found)
+    } else {
+        Err(ErrorCode::TopicAuthorizationFailed)
+    }
+}
+
+fn check_partition<E: Env>(
+    context: &Context<'_, E>,
+    topic: &Topic,
+    partition: &FetchPartition,
+) -> Result<(ShardIndex, ReadPosition), ErrorCode> {
+    let led = find_led(topic, partition.partition, context.shard.broker().node())?;
+    check_epoch(led, partition.current_leader_epoch)?;
+    if partition.fetch_offset < 0 {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let bytes_max = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
+    let offset = Offset::new(partition.fetch_offset);
+    Ok((context.shard.owner(led.id), ReadPosition { partition: led.id, offset, bytes_max }))
+}
+
+const BY_ID_FROM: i16 = 13;

@@ -1,0 +1,142 @@
+//! ListOffsets: where a log begins and ends, and which offset belongs to a time.
+
+use futures_util::future::join_all;
+use millrace_engine::store::{ReadError, TimeQuery};
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
+    ListOffsetsTopicResponse,
+};
+use millrace_protocol::wire::Writer;
+use millrace_runtime::Env;
+
+use super::authorizer::{Operation, Resource};
+use super::lookup::{TopicRef, check_epoch, find_led, find_topic};
+use super::{Context, errors};
+use crate::metadata::Image;
+use crate::net::connection::Close;
+use crate::shard::mailbox::message::{FoundOffset, ListOffsets, OffsetPosition, OffsetQuery};
+use crate::shard::placement::ShardIndex;
+
+pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+    let request: ListOffsetsRequest<'_> = context.decode()?;
+    let image = context.shard.image();
+    // Answers in the order of the request; those that need an owner are filled in below.
+    let mut answers = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let ordinal = answers.len();
+            answers.push(match plan(context, &image, topic, partition) {
+                Ok(Plan::Ask(owner, query)) => {
+                    group_of(&mut groups, owner).add(ordinal, query);
+                    refuse(partition.partition_index, ErrorCode::UnknownServerError)
+                }
+                Ok(Plan::Nothing) => nothing(partition.partition_index),
+                Err(error) => refuse(partition.partition_index, error),
+            });
+        }
+    }
+    let owners = groups.iter().map(|group| group.owner);
+    let _slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
+    let asked = groups.iter().map(|group| context.shard.list_offsets(group.owner, group.request.clone()));
+    for (group, results) in groups.iter().zip(join_all(asked).await) {
+        for (ordinal, result) in group.ordinals.iter().zip(results?) {
+            answers[*ordinal] = answer(answers[*ordinal].partition_index, result);
+        }
+    }
+
+    let mut answers = answers.into_iter();
+    let respond = |topic: &ListOffsetsTopic<'_>| answers.by_ref().take(topic.partitions.len()).collect();
+    let partitions: Vec<_> = request.topics.iter().map(respond).collect();
+    let topics = request.topics.iter().zip(partitions);
+    let topics = topics.map(|(topic, partitions)| ListOffsetsTopicResponse { name: topic.name, partitions }).collect();
+    context.answer(writer, &ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
+}
+
+/// What one owner is asked.
+struct Group {
+    owner: ShardIndex,
+    request: ListOffsets,
+    ordinals: Vec<usize>,
+}
+
+impl Group {
+    fn add(&mut self, ordinal: usize, query: OffsetQuery) {
+        self.ordinals.push(ordinal);
+        self.request.queries.push(query);
+    }
+}
+
+fn group_of(groups: &mut Vec<Group>, owner: ShardIndex) -> &mut Group {
+    let index = groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
+        groups.push(Group { owner, request: ListOffsets { queries: Vec::new() }, ordinals: Vec::new() });
+        groups.len() - 1
+    });
+    &mut groups[index]
+}
+
+enum Plan {
+    Ask(ShardIndex, OffsetQuery),
+    /// There is no such offset, and that is no error.
+    Nothing,
+}
+
+fn plan<E: Env>(
+    context: &Context<'_, E>,
+    image: &Image,
+    topic: &ListOffsetsTopic<'_>,
+    partition: &ListOffsetsPartition,
+) -> Result<Plan, ErrorCode> {
+    if !context.allows(Operation::Describe, Resource::Topic(topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    let topic = find_topic(image, TopicRef::Name(topic.name))?;
+    let led = find_led(topic, partition.partition_index, context.shard.broker().node())?;
+    check_epoch(led, partition.current_leader_epoch)?;
+    let version = context.head.version;
+    let position = match partition.timestamp {
+        time @ 0.. => OffsetPosition::Time(TimeQuery::AtOrAfter(time)),
+        LATEST => OffsetPosition::Latest,
+        EARLIEST => OffsetPosition::Earliest,
+        MAX_TIMESTAMP if version >= 7 => OffsetPosition::Time(TimeQuery::Largest),
+        // Nothing is tiered: what is local is everything, and the tier has no offsets.
+        EARLIEST_LOCAL if version >= 8 => OffsetPosition::Earliest,
+        LATEST_TIERED if version >= 9 => return Ok(Plan::Nothing),
+        EARLIEST_PENDING_UPLOAD if version >= 11 => return Ok(Plan::Nothing),
+        _ => return Err(ErrorCode::UnsupportedVersion),
+    };
+    Ok(Plan::Ask(context.shard.owner(led.id), OffsetQuery { partition: led.id, position }))
+}
+
+fn answer(partition_index: i32, result: Result<Option<FoundOffset>, ReadError>) -> ListOffsetsPartitionResponse {
+    match result {
+        Ok(Some(found)) => ListOffsetsPartitionResponse {
+            partition_index,
+            error_code: ErrorCode::None.code(),
+            timestamp: found.timestamp_ms.unwrap_or(UNKNOWN),
+            offset: found.offset.get(),
+            leader_epoch: found.leader_epoch.get(),
+        },
+        Ok(None) => nothing(partition_index),
+        Err(error) => refuse(partition_index, errors::read(&error)),
+    }
+}
+
+fn nothing(partition_index: i32) -> ListOffsetsPartitionResponse {
+    refuse(partition_index, ErrorCode::None)
+}
+
+fn refuse(partition_index: i32, error: ErrorCode) -> ListOffsetsPartitionResponse {
+    let (timestamp, offset, leader_epoch) = (UNKNOWN, UNKNOWN, -1);
+    ListOffsetsPartitionResponse { partition_index, error_code: error.code(), timestamp, offset, leader_epoch }
+}
+
+// Kafka's ListOffsetsRequest.json and KIP-396, KIP-734, KIP-405, KIP-1005, KIP-1023.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+const UNKNOWN: i64 = -1;

@@ -1,0 +1,277 @@
+//! Produce: batches into logs.
+//!
+//! Two steps, so that consecutive requests of a connection overlap: [`start`] checks and sends every batch to the shard
+//! that owns its partition, in the order of the request; [`Started::finish`] waits for the owners, and [`Finished`] is
+//! encoded when its turn has come.
+//!
+//! What crosses to an owner is the received frame itself and the place of the batch in it: no record byte is copied before
+//! the owner's one copy into the log. The owner checks the batch; here only what the header of the request decides is
+//! checked.
+
+use millrace_protocol::batch::{BatchHeader, Compression};
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::frame::encode_response;
+use millrace_protocol::messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use millrace_protocol::produce::{PartitionPosition, ProducePositions, TopicKey};
+use millrace_protocol::wire::Uuid;
+use millrace_runtime::Env;
+use millrace_runtime::local::OneshotReceiver;
+
+use super::authorizer::{Operation, Resource};
+use super::lookup::{Led, TopicRef, find_led, find_topic};
+use super::{Context, errors};
+use crate::metadata::controller::is_internal;
+use crate::metadata::image::{Image, Topic};
+use crate::metadata::topic_config::MESSAGE_BYTES_MAX;
+use crate::net::connection::Close;
+use crate::net::frame::Request;
+use crate::net::outgoing::Outgoing;
+use crate::shard::mailbox::message::{Append, AppendedBatch, BatchPlace, ReplyWhen};
+use crate::shard::placement::ShardIndex;
+use crate::shard::router::{Answer, ShardGone, Slots};
+
+/// Checks a request and sends its batches on their way. When this completes, they have their place in every log.
+pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close> {
+    let mut positions = ProducePositions::default();
+    let mut body = context.body();
+    positions.decode(&mut body, context.head.version)?;
+    body.finish()?;
+
+    let reply_when = if positions.acks == 0 { ReplyWhen::Appended } else { ReplyWhen::Durable };
+    let mut outcomes = Vec::with_capacity(positions.partitions.len());
+    let mut groups: Vec<Group> = Vec::new();
+    let image = context.shard.image();
+    for topic in &positions.topics {
+        let found = check_request(context, &positions).and_then(|()| check_topic(context, &image, &topic.name_or_id));
+        for partition in &positions.partitions[topic.partitions.clone()] {
+            let place = found.clone().and_then(|topic| check_partition(context, topic, partition));
+            outcomes.push(match place {
+                Ok(place) => {
+                    let owner = context.shard.owner(place.partition);
+                    group_of(&mut groups, owner).add(outcomes.len(), place);
+                    Outcome::Waiting
+                }
+                Err(refused) => Outcome::Refused(refused),
+            });
+        }
+    }
+
+    let owners = groups.iter().map(|group| group.owner);
+    let slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
+    let mut waiting = Vec::with_capacity(groups.len());
+    for Group { owner, batches, ordinals } in groups {
+        let append = Append { frame: context.frame.clone(), batches, reply_when };
+        waiting.push((context.shard.append(owner, append), ordinals));
+    }
+    let (version, correlation_id) = (context.head.version, context.head.correlation_id);
+    Ok(Started { version, correlation_id, positions, outcomes, waiting, slots })
+}
+
+/// A request whose batches are on their way.
+pub struct Started<E: Env> {
+    version: i16,
+    correlation_id: i32,
+    positions: ProducePositions,
+    /// One for each partition, in the order of the request.
+    outcomes: Vec<Outcome>,
+    /// What was sent to each owner, with the places of its results among the outcomes.
+    waiting: Vec<(OneshotReceiver<Answer<E>>, Vec<usize>)>,
+    slots: Option<Slots>,
+}
+
+impl<E: Env> Started<E> {
+    /// Waits for every owner. `request` is kept for the names in it, and its memory stays reserved until then.
+    pub async fn finish(mut self, request: Request) -> Result<Finished, Close> {
+        for (answer, ordinals) in self.waiting {
+            let Some(Answer::Append(results)) = answer.await else { return Err(ShardGone.into()) };
+            assert!(results.len() == ordinals.len(), "every batch has its result");
+            for (ordinal, result) in ordinals.into_iter().zip(results) {
+                self.outcomes[ordinal] = match result {
+                    Ok(batch) => Outcome::Appended(batch),
+                    Err(refusal) => {
+                        let text = errors::append_text(&refusal);
+                        Outcome::Refused(Refused { error: errors::append(&refusal), text })
+                    }
+                };
+            }
+        }
+        drop(self.slots);
+        let Self { version, correlation_id, positions, outcomes, .. } = self;
+        Ok(Finished { version, correlation_id, positions, outcomes, request })
+    }
+}
+
+/// A request of which everything is known.
+pub struct Finished {
+    version: i16,
+    correlation_id: i32,
+    positions: ProducePositions,
+    outcomes: Vec<Outcome>,
+    request: Request,
+}
+
+impl Finished {
+    /// Encodes the answer, if the client wants one.
+    pub fn encode<E: Env>(&self, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
+        if self.positions.acks == 0 {
+            let refused = self.outcomes.iter().find_map(|outcome| match outcome {
+                Outcome::Refused(refused) => Some(refused.error.name()),
+                Outcome::Appended(_) | Outcome::Waiting => None,
+            });
+            // No answer is expected; closing is the only way to tell, and makes the client ask for metadata again.
+            return refused.map_or(Ok(()), |name| Err(Close::Unacknowledged(name)));
+        }
+        let mut responses = Vec::with_capacity(self.positions.topics.len());
+        for topic in &self.positions.topics {
+            let range = topic.partitions.clone();
+            let partitions = self.positions.partitions[range.clone()].iter().zip(&self.outcomes[range]);
+            let (name, topic_id) = match &topic.name_or_id {
+                TopicKey::Name(_) => (topic.name_or_id.name(&self.request.frame).unwrap_or_default(), Uuid::ZERO),
+                TopicKey::Id(id) => ("", *id),
+            };
+            let partition_responses = partitions.map(|(partition, outcome)| respond(partition.index, outcome));
+            let partition_responses = partition_responses.collect();
+            responses.push(TopicProduceResponse { name, topic_id, partition_responses });
+        }
+        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        Ok(encode_response(outgoing.writer(), self.version, self.correlation_id, &response)?)
+    }
+}
+
+/// What became of one partition's batch.
+#[derive(Debug)]
+enum Outcome {
+    Waiting,
+    Appended(AppendedBatch),
+    Refused(Refused),
+}
+
+/// Why a batch is not in its log.
+#[derive(Clone, Debug)]
+struct Refused {
+    error: ErrorCode,
+    text: Option<String>,
+}
+
+impl From<ErrorCode> for Refused {
+    fn from(error: ErrorCode) -> Self {
+        Self { error, text: None }
+    }
+}
+
+/// Batches of one owner.
+struct Group {
+    owner: ShardIndex,
+    batches: Vec<BatchPlace>,
+    ordinals: Vec<usize>,
+}
+
+impl Group {
+    fn add(&mut self, ordinal: usize, place: BatchPlace) {
+        self.ordinals.push(ordinal);
+        self.batches.push(place);
+    }
+}
+
+fn group_of(groups: &mut Vec<Group>, owner: ShardIndex) -> &mut Group {
+    let index = groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
+        groups.push(Group { owner, batches: Vec::new(), ordinals: Vec::new() });
+        groups.len() - 1
+    });
+    &mut groups[index]
+}
+
+/// What holds for the request as a whole.
+fn check_request<E: Env>(context: &Context<'_, E>, positions: &ProducePositions) -> Result<(), Refused> {
+    if !(-1..=1).contains(&positions.acks) {
+        return Err(ErrorCode::InvalidRequiredAcks.into());
+    }
+    match positions.transactional_id(context.frame) {
+        None => Ok(()),
+        Some(_) => Err(Refused {
+            error: ErrorCode::TransactionalIdAuthorizationFailed,
+            text: Some("transactions are not served yet".to_owned()),
+        }),
+    }
+}
+
+fn check_topic<'i, E: Env>(context: &Context<'_, E>, image: &'i Image, key: &TopicKey) -> Result<&'i Topic, Refused> {
+    let topic = match key {
+        TopicKey::Name(_) => TopicRef::Name(key.name(context.frame).unwrap_or_default()),
+        TopicKey::Id(id) => TopicRef::Id(*id),
+    };
+    if let TopicRef::Name(name) = topic
+        && !context.allows(Operation::Write, Resource::Topic(name))
+    {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    let topic = find_topic(image, topic)?;
+    if !context.allows(Operation::Write, Resource::Topic(&topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed.into());
+    }
+    if is_internal(&topic.name) && context.head.client_id != Some(ADMIN_CLIENT) {
+        return Err(Refused {
+            error: ErrorCode::InvalidTopicException,
+            text: Some("only brokers write to internal topics".to_owned()),
+        });
+    }
+    Ok(topic)
+}
+
+fn check_partition<E: Env>(
+    context: &Context<'_, E>,
+    topic: &Topic,
+    partition: &PartitionPosition,
+) -> Result<BatchPlace, Refused> {
+    let Led { id, leader_epoch } = find_led(topic, partition.index, context.shard.broker().node())?;
+    let Some(range) = partition.records.clone().filter(|range| !range.is_empty()) else {
+        return Err(Refused { error: ErrorCode::InvalidRecord, text: Some("there is no batch".to_owned()) });
+    };
+    let bytes_max = batch_bytes_max(context, topic);
+    if range.len() > bytes_max {
+        let text = format!("the batch has {} bytes, more than max.message.bytes={bytes_max}", range.len());
+        return Err(Refused { error: ErrorCode::MessageTooLarge, text: Some(text) });
+    }
+    // Consumers that fetch in older versions could not read it (KIP-110).
+    if context.head.version < ZSTD_FROM
+        && let Ok((header, _)) = BatchHeader::parse(&context.frame[range.clone()])
+        && header.attributes().compression() == Some(Compression::Zstd)
+    {
+        let text = Some("zstd needs Produce version 7".to_owned());
+        return Err(Refused { error: ErrorCode::UnsupportedCompressionType, text });
+    }
+    Ok(BatchPlace { partition: id, leader_epoch, range })
+}
+
+/// The topic's own limit, or the broker's.
+fn batch_bytes_max<E: Env>(context: &Context<'_, E>, topic: &Topic) -> usize {
+    let own = topic.config.get(MESSAGE_BYTES_MAX).and_then(|value| value.parse().ok());
+    own.unwrap_or_else(|| {
+        let default = context.shard.broker().config.metadata.topic.message_bytes_max;
+        usize::try_from(default).expect("32 bits fit usize")
+    })
+}
+
+fn respond(index: i32, outcome: &Outcome) -> PartitionProduceResponse<'_> {
+    match outcome {
+        Outcome::Appended(batch) => PartitionProduceResponse {
+            index,
+            base_offset: batch.base_offset.get(),
+            log_start_offset: batch.log_start_offset.get(),
+            ..PartitionProduceResponse::default()
+        },
+        Outcome::Refused(Refused { error, text }) => PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            base_offset: NO_OFFSET,
+            error_message: text.as_deref(),
+            ..PartitionProduceResponse::default()
+        },
+        Outcome::Waiting => unreachable!("a finished request has all its results"),
+    }
+}
+
+const ZSTD_FROM: i16 = 7;
+const NO_OFFSET: i64 = -1;
+/// The client id by which Kafka knows its own tools.
+const ADMIN_CLIENT: &str = "__admin_client";

@@ -1,0 +1,10 @@
+//! Sockets: accepting, cutting streams into requests, answering in order.
+//!
+//! Modules in reading order: [`listener`] accepts on the first shard and hands out; [`connection`] serves one client on the
+//! shard that was handed it; [`frame`] cuts its stream into requests; [`outgoing`] gathers its answers.
+
+pub mod listener;
+
+pub mod connection;
+pub mod frame;
+pub mod outgoing;

@@ -1,0 +1,361 @@
+//! One client's connection on the shard that serves it.
+//!
+//! Two tasks: one receives and fills the inbox, one serves and sends. The receiving task stops at
+//! [`limits::PIPELINE_COUNT_MAX`] requests, so a client that does not read its answers is not read from either.
+//!
+//! # Order
+//!
+//! Requests take effect in the order in which they came, and answers leave in that order. Only a run of consecutive Produce
+//! requests overlaps: each takes its place in the owners' lines before the next one starts, and their answers wait for each
+//! other. Any other request starts when all before it are answered; a Fetch that waits for records holds what follows.
+//!
+//! Everything that was received together is served together, and its answers leave in one send.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use millrace_protocol::api_key::ApiKey;
+use millrace_protocol::frame::encode_unsupported_api_versions;
+use millrace_protocol::header::{HeadError, RequestHead};
+use millrace_protocol::wire::{DecodeError, EncodeError, Reader};
+use millrace_runtime::local::Event;
+use millrace_runtime::{Clock, Connection, Env, Net, TaskClass};
+use thiserror::Error;
+
+use super::frame::{FrameReader, Progress, ReceiveEnd, Request};
+use super::outgoing::Outgoing;
+use crate::handlers::authorizer::Principal;
+use crate::handlers::{self, Context, produce};
+use crate::shard::mailbox::message::{Accepted, Message};
+use crate::shard::placement::ShardIndex;
+use crate::shard::router::ShardGone;
+use crate::shard::{Shard, Stage, limits};
+
+/// The connections of one shard.
+pub struct Connections<E: Env> {
+    live: RefCell<BTreeMap<u64, Rc<Live<E>>>>,
+    number_next: Cell<u64>,
+    changed: Event,
+}
+
+impl<E: Env> Default for Connections<E> {
+    fn default() -> Self {
+        Self { live: RefCell::default(), number_next: Cell::new(0), changed: Event::default() }
+    }
+}
+
+impl<E: Env> Connections<E> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.live.borrow().len()
+    }
+
+    /// Completes when there are none.
+    pub async fn closed(&self) {
+        loop {
+            let version = self.changed.version();
+            if self.live.borrow().is_empty() {
+                return;
+            }
+            self.changed.changed(version).await;
+        }
+    }
+}
+
+/// One connection.
+struct Live<E: Env> {
+    socket: <E::Net as Net>::Connection,
+    client: Client,
+    inbox: RefCell<VecDeque<Request>>,
+    /// Notified when the inbox changes, either way, and at the end of receiving.
+    changed: Event,
+    progress: Progress,
+    is_serving: Cell<bool>,
+}
+
+/// Who is at the other end, and where it came in.
+#[derive(Debug)]
+pub struct Client {
+    /// Which of the configured listeners accepted it.
+    pub listener_index: usize,
+    /// Who it is.
+    pub principal: Principal,
+    /// Set when no more requests will come.
+    has_ended: Cell<bool>,
+    ended: Event,
+}
+
+impl Client {
+    /// Completes when the client has closed its end or is being closed.
+    pub async fn gone(&self) {
+        loop {
+            let version = self.ended.version();
+            if self.has_ended.get() {
+                return;
+            }
+            self.ended.changed(version).await;
+        }
+    }
+
+    fn end(&self) {
+        self.has_ended.set(true);
+        self.ended.notify();
+    }
+}
+
+/// Takes over a connection that was accepted for this shard.
+pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
+    let listener_index = accepted.listener_index;
+    let socket = match shard.env().net().adopt(accepted.socket) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "an accepted connection could not be taken over");
+            return report_closed(shard);
+        }
+    };
+    let client = Client {
+        listener_index,
+        principal: Principal::Anonymous,
+        has_ended: Cell::new(false),
+        ended: Event::default(),
+    };
+    let progress = Progress { active_at: Cell::new(shard.env().clock().now()), is_in_body: Cell::new(false) };
+    let live = Live {
+        socket,
+        client,
+        inbox: RefCell::default(),
+        changed: Event::default(),
+        progress,
+        is_serving: Cell::new(false),
+    };
+    let live = Rc::new(live);
+    let connections = shard.connections();
+    let number = connections.number_next.get();
+    connections.number_next.set(number + 1);
+    connections.live.borrow_mut().insert(number, Rc::clone(&live));
+
+    let (own, receiving) = (shard.clone(), Rc::clone(&live));
+    shard.tasks().spawn("connection receiver", TaskClass::Network, async move {
+        receive_all(&own, &receiving).await;
+    });
+    let own = shard.clone();
+    shard.tasks().spawn("connection", TaskClass::Network, async move {
+        run(&own, &live).await;
+        own.connections().live.borrow_mut().remove(&number);
+        own.connections().changed.notify();
+        report_closed(&own);
+    });
+}
+
+fn report_closed<E: Env>(shard: &Shard<E>) {
+    match shard.acceptor() {
+        Some(acceptor) => acceptor.closed(shard.index()),
+        None => shard.mailbox().send(ShardIndex::FIRST, Message::ConnectionClosed),
+    }
+}
+
+/// Fills the inbox until the client ends or breaks a rule.
+async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
+    let request_bytes_max = shard.broker().config.net.request_bytes_max;
+    let request_bytes_max = usize::try_from(request_bytes_max).expect("32 bits fit usize");
+    let mut reader = FrameReader::new(shard.env(), &live.socket, shard.request_budget(), request_bytes_max);
+    let end = loop {
+        let version = live.changed.version();
+        if live.inbox.borrow().len() >= limits::PIPELINE_COUNT_MAX {
+            live.changed.changed(version).await;
+            continue;
+        }
+        let received = reader.receive(&live.progress, |request| live.inbox.borrow_mut().push_back(request)).await;
+        live.changed.notify();
+        if let Err(end) = received {
+            break end;
+        }
+        if shard.stage() >= Stage::Draining {
+            break ReceiveEnd::Closed;
+        }
+    };
+    live.progress.is_in_body.set(false);
+    let peer = live.socket.peer_address();
+    match end {
+        ReceiveEnd::Closed => tracing::debug!(%peer, "connection closed by the client"),
+        ReceiveEnd::Truncated | ReceiveEnd::Io(_) => tracing::debug!(%peer, %end, "connection lost"),
+        ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => tracing::warn!(%peer, %end, "connection closed"),
+    }
+    live.client.end();
+    live.changed.notify();
+}
+
+/// Serves until there is nothing more to serve, and closes.
+async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
+    if let Err(close) = serve(shard, live).await {
+        let peer = live.socket.peer_address();
+        match close {
+            Close::Io(_) | Close::ShardGone(_) => tracing::debug!(%peer, %close, "connection lost"),
+            _ => tracing::warn!(%peer, %close, "connection closed"),
+        }
+    }
+    live.socket.shutdown();
+    // The receiving task sees the end of the socket; what it still hands over is dropped with the inbox.
+    loop {
+        live.inbox.borrow_mut().clear();
+        // It may be waiting for room in the inbox.
+        live.changed.notify();
+        let version = live.changed.version();
+        if live.client.has_ended.get() {
+            return;
+        }
+        live.changed.changed(version).await;
+    }
+}
+
+async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close> {
+    let mut outgoing = Outgoing::default();
+    let mut produces = VecDeque::new();
+    loop {
+        let version = live.changed.version();
+        let request = live.inbox.borrow_mut().pop_front();
+        if let Some(request) = request {
+            if live.inbox.borrow().len() + 1 == limits::PIPELINE_COUNT_MAX {
+                live.changed.notify();
+            }
+            live.is_serving.set(true);
+            let Some(head) = decode_head(&request, &mut outgoing)? else { continue };
+            if head.api_key == ApiKey::Produce {
+                if produces.len() >= limits::PIPELINE_COUNT_MAX
+                    && let Some(produce) = produces.pop_front()
+                {
+                    produce.await?.encode(&mut outgoing)?;
+                }
+                let context = Context { shard, client: &live.client, head, frame: &request.frame };
+                let started = produce::start(&context).await?;
+                produces.push_back(Box::pin(started.finish(request)));
+                continue;
+            }
+            while let Some(produce) = produces.pop_front() {
+                produce.await?.encode(&mut outgoing)?;
+            }
+            if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
+                outgoing.send(&live.socket).await?;
+            }
+            let context = Context { shard, client: &live.client, head, frame: &request.frame };
+            handlers::serve(&context, &mut outgoing).await?;
+            continue;
+        }
+
+        // Everything received has been started. What is finished leaves together.
+        while let Some(finished) = produces.front_mut().and_then(FutureExt::now_or_never) {
+            produces.pop_front();
+            finished?.encode(&mut outgoing)?;
+        }
+        if outgoing.bytes() > 0 {
+            outgoing.send(&live.socket).await?;
+            continue;
+        }
+        if let Some(front) = produces.front_mut() {
+            let received = std::pin::pin!(live.changed.changed(version));
+            if let Either::Left((finished, _)) = select(front, received).await {
+                produces.pop_front();
+                finished?.encode(&mut outgoing)?;
+            }
+            continue;
+        }
+        live.is_serving.set(false);
+        live.progress.active_at.set(shard.env().clock().now());
+        if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
+            return Ok(());
+        }
+        let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
+        select(std::pin::pin!(received), std::pin::pin!(draining)).await;
+    }
+}
+
+/// Reads a request's header. `None` when the header was all there is to answer.
+fn decode_head<'a, E: Env>(
+    request: &'a Request,
+    outgoing: &mut Outgoing<E>,
+) -> Result<Option<RequestHead<'a>>, Close> {
+    match RequestHead::decode(&mut Reader::new(&request.frame)) {
+        Ok(head) if handlers::is_served::<E>(head.api_key, head.version) => Ok(Some(head)),
+        Ok(RequestHead { api_key, version, .. }) => Err(Close::NotServed { api_key: api_key.name(), version }),
+        // The one error that is answered (KIP-511): the client reads from it which version to ask with.
+        Err(HeadError::UnsupportedApiVersions { correlation_id, .. }) => {
+            encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
+            Ok(None)
+        }
+        Err(error) => Err(Close::Head(error)),
+    }
+}
+
+/// Starts looking after connections that stall in a request or say nothing at all. Ends when the shard drains.
+pub fn start_sweep<E: Env>(shard: &Shard<E>) {
+    let own = shard.clone();
+    shard.tasks().spawn("connection sweep", TaskClass::Network, async move {
+        loop {
+            let pause = std::pin::pin!(own.env().clock().sleep(SWEEP_INTERVAL));
+            let draining = std::pin::pin!(own.reached(Stage::Draining));
+            if let Either::Left(_) = select(draining, pause).await {
+                return;
+            }
+            sweep(&own);
+        }
+    });
+}
+
+fn sweep<E: Env>(shard: &Shard<E>) {
+    let now = shard.env().clock().now();
+    let idle_max = shard.broker().config.net.idle_max;
+    for live in shard.connections().live.borrow().values() {
+        let quiet = now.saturating_since(live.progress.active_at.get());
+        let peer = live.socket.peer_address();
+        if live.progress.is_in_body.get() {
+            if quiet > BODY_STALL_MAX {
+                tracing::warn!(%peer, "connection closed: a request has stalled");
+                live.socket.shutdown();
+            }
+        } else if !live.is_serving.get() && idle_max.is_some_and(|idle_max| quiet > idle_max) {
+            tracing::debug!(%peer, "connection closed: idle");
+            live.socket.shutdown();
+        }
+    }
+}
+
+/// Why a connection is closed from this side.
+#[derive(Debug, Error)]
+pub enum Close {
+    /// A header that names nothing known.
+    #[error("{0}")]
+    Head(HeadError),
+    /// An API or a version that is known but not advertised.
+    #[error("{api_key} version {version} is not served")]
+    NotServed {
+        /// The API's name.
+        api_key: &'static str,
+        /// The version asked for.
+        version: i16,
+    },
+    /// A malformed request.
+    #[error("malformed request: {0}")]
+    Decode(#[from] DecodeError),
+    /// An answer that its version cannot carry: a bug, but one that costs one connection only.
+    #[error("the answer cannot be encoded: {0}")]
+    Encode(#[from] EncodeError),
+    /// A Produce request without acknowledgement failed: closing is the only way to tell.
+    #[error("a produce request with acks=0 failed: {0}")]
+    Unacknowledged(&'static str),
+    /// The socket failed.
+    #[error("sending failed: {0}")]
+    Io(#[from] io::Error),
+    /// The broker is stopping.
+    #[error("{0}")]
+    ShardGone(#[from] ShardGone),
+}
+
+/// How often connections are looked after.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a request may stop arriving in its middle.
+const BODY_STALL_MAX: Duration = Duration::from_secs(30);

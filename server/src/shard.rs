@@ -1,0 +1,334 @@
+//! One shard of the broker: what it owns, and how it reaches what others own.
+//!
+//! A shard is one thread. It owns the partitions that [`placement`] gives it, the connections it was handed, and an image
+//! of the metadata. Nothing else touches them: whatever concerns another shard's partition crosses by message.
+//!
+//! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
+//! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
+//! answer, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
+//! first shard; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
+
+pub mod placement;
+
+pub mod budget;
+pub mod limits;
+pub mod task_set;
+
+pub mod mailbox;
+pub mod router;
+pub mod serve;
+pub mod watch;
+
+pub mod dispatch;
+pub mod metadata_log;
+pub mod producer_ids;
+
+pub mod boot;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+
+use millrace_engine::io::Slice;
+use millrace_engine::model::PartitionId;
+use millrace_engine::store::Store;
+use millrace_runtime::local::Event;
+use millrace_runtime::{Disk, Env};
+
+use self::boot::Broker;
+use self::budget::Budget;
+use self::mailbox::Mailbox;
+use self::mailbox::lease::LeaseTable;
+use self::metadata_log::MetadataLog;
+use self::placement::ShardIndex;
+use self::producer_ids::ProducerIds;
+use self::router::Router;
+use self::serve::AppendLine;
+use self::task_set::TaskSet;
+use self::watch::{Waits, Watches};
+use crate::handlers::authorizer::Authorizer;
+use crate::metadata::Image;
+use crate::metadata::image::ApplyError;
+use crate::metadata::record::{Entry, Record};
+use crate::net::connection::Connections;
+use crate::net::listener::Acceptor;
+
+/// Slices of the engine's memory, as this shard's disk makes it.
+pub type LogSlice<E> = Slice<<<E as Env>::Disk as Disk>::Buffer>;
+
+/// A handle to the shard that the caller runs on. Clones are the same shard.
+pub struct Shard<E: Env> {
+    inner: Rc<Inner<E>>,
+}
+
+struct Inner<E: Env> {
+    env: E,
+    index: ShardIndex,
+    broker: Broker,
+    tasks: TaskSet<E>,
+    mailbox: Mailbox<E>,
+    router: Router<E>,
+    waits: Waits<E>,
+    watches: Watches<E>,
+    leases: RefCell<LeaseTable<LogSlice<E>>>,
+    append_line: AppendLine,
+    request_budget: Budget,
+    connections: Connections<E>,
+    producer_ids: ProducerIds,
+    authorizer: Authorizer,
+    /// Set when the shard's logs are recovered, before anything reads or appends.
+    store: OnceCell<Store<E>>,
+    store_opened: Event,
+    image: RefCell<Rc<Image>>,
+    /// On the first shard only.
+    metadata_log: OnceCell<MetadataLog>,
+    /// On the first shard only.
+    acceptor: OnceCell<Acceptor>,
+    stage: Cell<Stage>,
+    stage_changed: Event,
+}
+
+/// How far a shard is with its life. Only ever moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serving, or getting ready to.
+    Running,
+    /// Answering what was received, receiving nothing more.
+    Draining,
+    /// Nobody is served any more.
+    Closing,
+}
+
+impl<E: Env> Clone for Shard<E> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<E: Env> Shard<E> {
+    /// A shard that owns nothing yet.
+    pub fn new(env: E, broker: Broker) -> Self {
+        let index = ShardIndex::new(env.shard_index());
+        let budgets = broker.config.shards.memory.shard;
+        let tasks = TaskSet::new(&env);
+        let mailbox = Mailbox::new(broker.config.shards.count);
+        let inner = Inner {
+            router: Router::new(&mailbox),
+            waits: Waits::new(&mailbox),
+            watches: Watches::new(&mailbox, &tasks),
+            leases: RefCell::new(LeaseTable::new(index, limits::LEASE_COUNT_MAX, budgets.leases)),
+            append_line: AppendLine::default(),
+            request_budget: Budget::new(budgets.requests),
+            connections: Connections::default(),
+            producer_ids: ProducerIds::default(),
+            authorizer: Authorizer,
+            store: OnceCell::new(),
+            store_opened: Event::default(),
+            image: RefCell::default(),
+            metadata_log: OnceCell::new(),
+            acceptor: OnceCell::new(),
+            stage: Cell::new(Stage::Running),
+            stage_changed: Event::default(),
+            env,
+            index,
+            broker,
+            tasks,
+            mailbox,
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// The machine.
+    pub fn env(&self) -> &E {
+        &self.inner.env
+    }
+
+    /// Which shard this is.
+    pub fn index(&self) -> ShardIndex {
+        self.inner.index
+    }
+
+    /// What the broker was started with.
+    pub fn broker(&self) -> &Broker {
+        &self.inner.broker
+    }
+
+    /// How many shards the broker has.
+    pub fn shard_count(&self) -> u16 {
+        self.inner.broker.config.shards.count
+    }
+
+    /// The shard that owns `partition`.
+    pub fn owner(&self, partition: PartitionId) -> ShardIndex {
+        placement::owner(partition, self.shard_count())
+    }
+
+    /// Where everything that runs on the shard is started.
+    pub fn tasks(&self) -> &TaskSet<E> {
+        &self.inner.tasks
+    }
+
+    /// The way to other shards.
+    pub fn mailbox(&self) -> &Mailbox<E> {
+        &self.inner.mailbox
+    }
+
+    /// Requests of this shard to others.
+    pub fn router(&self) -> &Router<E> {
+        &self.inner.router
+    }
+
+    /// Waits of this shard's connections.
+    pub fn waits(&self) -> &Waits<E> {
+        &self.inner.waits
+    }
+
+    /// Watches of other shards on this shard's logs.
+    pub fn watches(&self) -> &Watches<E> {
+        &self.inner.watches
+    }
+
+    /// What other shards hold of this shard's memory.
+    pub fn leases(&self) -> &RefCell<LeaseTable<LogSlice<E>>> {
+        &self.inner.leases
+    }
+
+    /// The order of appends.
+    pub fn append_line(&self) -> &AppendLine {
+        &self.inner.append_line
+    }
+
+    /// Memory for received requests.
+    pub fn request_budget(&self) -> &Budget {
+        &self.inner.request_budget
+    }
+
+    /// The connections this shard serves.
+    pub fn connections(&self) -> &Connections<E> {
+        &self.inner.connections
+    }
+
+    /// Producer ids that this shard may give away.
+    pub fn producer_ids(&self) -> &ProducerIds {
+        &self.inner.producer_ids
+    }
+
+    /// Who may do what.
+    pub fn authorizer(&self) -> &Authorizer {
+        &self.inner.authorizer
+    }
+
+    /// The shard's logs.
+    ///
+    /// # Panics
+    /// Before they are recovered; nothing is served until every shard has said that they are.
+    pub fn store(&self) -> &Store<E> {
+        self.inner.store.get().expect("nothing is served before the logs are recovered")
+    }
+
+    /// Gives the shard its logs.
+    pub fn open_store(&self, store: Store<E>) {
+        assert!(self.inner.store.set(store).is_ok(), "a shard has one store");
+        self.inner.store_opened.notify();
+    }
+
+    /// Waits until the shard has its logs.
+    pub async fn store_opened(&self) {
+        loop {
+            let version = self.inner.store_opened.version();
+            if self.inner.store.get().is_some() {
+                return;
+            }
+            self.inner.store_opened.changed(version).await;
+        }
+    }
+
+    /// The metadata as this shard knows it. Stays as it is however long it is held.
+    pub fn image(&self) -> Rc<Image> {
+        Rc::clone(&self.inner.image.borrow())
+    }
+
+    /// The metadata log. On the first shard only.
+    pub fn metadata_log(&self) -> &MetadataLog {
+        self.inner.metadata_log.get().expect("proposals go to the first shard")
+    }
+
+    /// Makes this the shard that leads the metadata log.
+    pub fn lead_metadata(&self, metadata_log: MetadataLog) {
+        assert!(self.index() == ShardIndex::FIRST, "the first shard leads the metadata log");
+        assert!(self.inner.metadata_log.set(metadata_log).is_ok(), "the metadata log is led once");
+    }
+
+    /// Who hands out connections. On the first shard only, once it accepts.
+    pub fn acceptor(&self) -> Option<&Acceptor> {
+        self.inner.acceptor.get()
+    }
+
+    /// Makes this the shard that accepts connections.
+    pub fn accept_with(&self, acceptor: Acceptor) {
+        assert!(self.inner.acceptor.set(acceptor).is_ok(), "connections are handed out by one");
+    }
+
+    /// Starts from an image, and makes the logs it says are this shard's.
+    pub fn load_image(&self, records: &[Record], applied_index: u64) -> Result<(), ApplyError> {
+        let mut image = Image::new();
+        for record in records {
+            image.apply(record)?;
+        }
+        image.resume_at(applied_index);
+        *self.inner.image.borrow_mut() = Rc::new(image);
+        self.reconcile(records);
+        Ok(())
+    }
+
+    /// Applies a durable entry, and makes the logs that it adds to this shard.
+    pub fn apply(&self, entry: &Entry) -> Result<(), ApplyError> {
+        // A request in flight that holds the image keeps the old one; the copy is made only then.
+        Rc::make_mut(&mut self.inner.image.borrow_mut()).apply_entry(entry)?;
+        self.reconcile(&entry.records);
+        Ok(())
+    }
+
+    /// Brings the shard's logs in line with what was applied.
+    fn reconcile(&self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::Partition { topic, partition } => {
+                    let id = PartitionId { topic: *topic, partition: partition.partition };
+                    if self.owner(id) == self.index() {
+                        self.store().create(id);
+                    }
+                }
+                // A removed topic's logs stay until the engine can remove logs; no request can name them any more.
+                Record::RemoveTopic { .. }
+                | Record::RegisterBroker(_)
+                | Record::Topic { .. }
+                | Record::TopicConfig { .. }
+                | Record::ProducerIdBlock { .. } => {}
+            }
+        }
+    }
+
+    /// How far the shard is with its life.
+    pub fn stage(&self) -> Stage {
+        self.inner.stage.get()
+    }
+
+    /// Moves on to `stage`, if the shard is not there yet.
+    pub fn enter(&self, stage: Stage) {
+        if stage > self.stage() {
+            self.inner.stage.set(stage);
+            self.inner.stage_changed.notify();
+        }
+    }
+
+    /// Completes once the shard has reached `stage`.
+    pub async fn reached(&self, stage: Stage) {
+        loop {
+            let version = self.inner.stage_changed.version();
+            if self.stage() >= stage {
+                return;
+            }
+            self.inner.stage_changed.changed(version).await;
+        }
+    }
+}
