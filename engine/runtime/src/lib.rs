@@ -19,7 +19,7 @@ pub mod local;
 pub mod net;
 pub mod tasks;
 
-//pub mod glommio;
+pub mod glommio;
 pub mod sim;
 
 pub use clock::{Clock, Moment};

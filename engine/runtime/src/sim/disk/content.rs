@@ -101,6 +101,13 @@ impl Content {
         to_u64(self.blocks.len()) * BLOCK_BYTES_U64
     }
 
+    /// Whether every block of `start..end` was written before and lies inside the length: a write there changes bytes only.
+    pub(in crate::sim) fn is_written(&self, start: u64, end: u64) -> bool {
+        let range = block_range(start, end);
+        let written = self.blocks.range(range.clone()).filter(|(_, block)| block.is_some()).count();
+        end <= self.length_bytes && to_u64(written) == range.end - range.start
+    }
+
     /// Bytes that a write to `start..end` would have to allocate.
     pub(in crate::sim) fn missing_bytes(&self, start: u64, end: u64) -> u64 {
         let range = block_range(start, end);

@@ -12,7 +12,7 @@ use super::content::to_u64;
 use super::inode::{Effect, Inode};
 use super::namespace::{Change, DirId, Name, Namespace, Node, ROOT};
 use crate::Buffer;
-use crate::disk::{DirEntry, OpenMode};
+use crate::disk::{DirEntry, FlushScope, OpenMode};
 use crate::sim::random::Stream;
 
 #[derive(Clone)]
@@ -226,13 +226,19 @@ impl Volume {
         Some(buffer)
     }
 
-    /// Makes durable what completed up to `sequence`.
-    pub(in crate::sim) fn sync_data(&mut self, inode: u64, sequence: u64) {
+    /// Makes durable what completed up to `sequence`, as far as the flush reaches.
+    pub(in crate::sim) fn sync_data(&mut self, inode: u64, sequence: u64, scope: FlushScope) {
         self.inode_mut(inode).sync(sequence);
+        if scope == FlushScope::Device {
+            self.inodes.values_mut().for_each(|inode| inode.flush_device(sequence));
+        }
     }
 
-    pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, random: &Stream) {
+    pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, scope: FlushScope, random: &Stream) {
         self.inode_mut(inode).lose_sync(sequence, random);
+        if scope == FlushScope::Device {
+            self.inodes.values_mut().for_each(|inode| inode.lose_device_flush(sequence, random));
+        }
     }
 
     pub(in crate::sim) fn allocate(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {

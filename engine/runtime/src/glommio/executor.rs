@@ -1,0 +1,211 @@
+//! Starts the shards: one thread and one executor each, the watchdog beside them.
+//!
+//! A start either succeeds as a whole or runs nothing: threads build their executors, report, and wait for the word.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use ::glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
+
+use super::GlommioEnv;
+use super::operations::io_error;
+use super::panics::abort_on_panic_of_this_thread;
+use super::tasks::PREEMPTION_MIN;
+use super::watchdog::{Pulse, Watchdog};
+
+/// How the shards run.
+#[derive(Clone, Debug)]
+pub struct ShardsConfig {
+    /// Number of shards. Invariant: above 0.
+    pub shard_count: u16,
+    /// Whether each shard is tied to one core. The process may then use at least as many cores as there are shards.
+    pub pin: bool,
+    /// Names of the threads start with it.
+    pub name_prefix: String,
+    /// Memory registered with io_uring for reads, per shard; others use the heap. It is locked three times over, once
+    /// for each of an executor's rings, and counts against `RLIMIT_MEMLOCK`. Beyond the limit glommio goes without.
+    pub io_memory_bytes: usize,
+    /// How long an idle shard spins before it sleeps. Only pinned shards spin.
+    pub spin: Duration,
+    /// How long a task queue runs before others have their turn. Invariant: at least 2 ms.
+    pub preempt_timer: Duration,
+}
+
+impl Default for ShardsConfig {
+    fn default() -> Self {
+        Self {
+            shard_count: 1,
+            pin: false,
+            name_prefix: "shard".to_owned(),
+            io_memory_bytes: 64 * 1024,
+            spin: Duration::ZERO,
+            preempt_timer: PREEMPTION_MIN,
+        }
+    }
+}
+
+/// The running shards.
+pub struct Shards {
+    threads: Vec<JoinHandle<()>>,
+    watchdog: Watchdog,
+}
+
+impl Shards {
+    /// Runs `main` on every shard. Each shard ends when its `main` has completed and its operations in flight have;
+    /// tasks that still run then are dropped.
+    ///
+    /// A panic on a shard aborts the process.
+    pub fn start<F, Main>(config: &ShardsConfig, main: F) -> io::Result<Self>
+    where
+        F: Fn(GlommioEnv) -> Main + Clone + Send + 'static,
+        Main: Future<Output = ()> + 'static,
+    {
+        assert!(config.shard_count > 0, "there is at least one shard");
+        assert!(config.preempt_timer >= PREEMPTION_MIN, "a shorter preemption time loses wake-ups");
+        check_io_uring()?;
+        let placements = placements(config)?;
+
+        let (report, reports) = mpsc::channel();
+        let mut seats = Vec::new();
+        for (shard_index, placement) in (0..config.shard_count).zip(placements) {
+            let pulse = Pulse::new();
+            let (go, wait_for_go) = mpsc::channel::<()>();
+            let (report, main, config) = (report.clone(), main.clone(), config.clone());
+            let name = format!("{}-{shard_index}", config.name_prefix);
+            let shard_pulse = Arc::clone(&pulse);
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                let made = make_executor(&config, placement);
+                let (outcome, executor) = made.map_or_else(|error| (Err(error), None), |made| (Ok(()), Some(made)));
+                // Nobody listens any more when another shard has failed; then the word to go does not come either.
+                report.send(outcome).ok();
+                drop(report);
+                let Some(executor) = executor else { return };
+                if wait_for_go.recv().is_ok() {
+                    run_shard(&executor, shard_index, &shard_pulse, main);
+                }
+            })?;
+            seats.push(Seat { thread, go, pulse });
+        }
+        drop(report);
+        // Ends when every thread has reported or is gone. On an error the seats are dropped, and nobody gets the word.
+        let mut reported_count = 0;
+        for outcome in reports {
+            outcome?;
+            reported_count += 1;
+        }
+        if reported_count != seats.len() {
+            return Err(io::Error::other("a shard's executor panicked while it was made"));
+        }
+        let pulses = seats.iter().map(|seat| Arc::clone(&seat.pulse)).collect();
+        let watchdog = Watchdog::start(format!("{}-watchdog", config.name_prefix), pulses)?;
+        let mut threads = Vec::new();
+        for seat in seats {
+            seat.go.send(()).expect("a shard that has reported waits for the word");
+            threads.push(seat.thread);
+        }
+        Ok(Self { threads, watchdog })
+    }
+
+    /// Waits until every shard has ended.
+    pub fn join(self) {
+        for thread in self.threads {
+            thread.join().expect("a panic of a shard aborts the process");
+        }
+        self.watchdog.stop();
+    }
+
+    /// Indexes of the shards that have not run for more than a second although they should.
+    pub fn stalled_shards(&self) -> Vec<u16> {
+        self.watchdog.stalled_shards()
+    }
+}
+
+/// A shard's thread before it has been told to go.
+struct Seat {
+    thread: JoinHandle<()>,
+    go: mpsc::Sender<()>,
+    pulse: Arc<Pulse>,
+}
+
+fn make_executor(config: &ShardsConfig, placement: Placement) -> io::Result<LocalExecutor> {
+    LocalExecutorBuilder::new(placement)
+        .io_memory(config.io_memory_bytes)
+        .ring_depth(RING_DEPTH)
+        .spin_before_park(config.spin)
+        .preempt_timer(config.preempt_timer)
+        // By default the blocking thread is tied to the shard's core, where a slow system call delays the shard.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+        .map_err(io_error)
+}
+
+fn run_shard<F, Main>(executor: &LocalExecutor, shard_index: u16, pulse: &Arc<Pulse>, main: F)
+where
+    F: Fn(GlommioEnv) -> Main,
+    Main: Future<Output = ()> + 'static,
+{
+    abort_on_panic_of_this_thread();
+    executor.run(async {
+        pulse.beat();
+        let env = GlommioEnv::on_this_executor(shard_index);
+        main(env.clone()).await;
+        env.drain().await;
+        pulse.end();
+    });
+}
+
+/// Where each shard may run.
+fn placements(config: &ShardsConfig) -> io::Result<Vec<Placement>> {
+    if !config.pin {
+        return Ok(vec![Placement::Unbound; usize::from(config.shard_count)]);
+    }
+    let cores = allowed_cores()?;
+    if cores.len() < usize::from(config.shard_count) {
+        let text = format!("{} pinned shards need as many cores; the process has {}", config.shard_count, cores.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(cores.into_iter().take(usize::from(config.shard_count)).map(Placement::Fixed).collect())
+}
+
+/// The cores that this thread may run on, in ascending order.
+fn allowed_cores() -> io::Result<Vec<usize>> {
+    // SAFETY: a set of cores is a plain array of bits, for which zeros are a value.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a set of exactly the stated size.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let core_max = 8 * size_of::<libc::cpu_set_t>();
+    // SAFETY: every core asked for is within the set.
+    Ok((0..core_max).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
+}
+
+/// Guard: without io_uring glommio panics or ends the process with a joke. Say what is wrong instead.
+fn check_io_uring() -> io::Result<()> {
+    // The kernel's `io_uring_params`: 120 bytes, of which zeros are a request for the defaults.
+    let mut parameters = [0_u64; 15];
+    // SAFETY: the parameters have the size that the kernel reads and writes.
+    let descriptor = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    if descriptor >= 0 {
+        let descriptor = i32::try_from(descriptor).expect("descriptors are small");
+        // SAFETY: the descriptor was made by the call above and nobody else knows it.
+        drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(descriptor) });
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let text = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "io_uring is forbidden: the seccomp profile of the container blocks it (run it with one that allows \
+             io_uring_setup, io_uring_enter and io_uring_register), or sysctl kernel.io_uring_disabled does (set it to 0)"
+        }
+        Some(libc::ENOSYS) => "this kernel has no io_uring",
+        _ => "io_uring does not work here",
+    };
+    Err(io::Error::new(error.kind(), format!("{text}: {error}")))
+}
+
+/// Entries of each io_uring. More operations than this may be in flight; they are handed to the kernel in portions.
+const RING_DEPTH: usize = 256;
