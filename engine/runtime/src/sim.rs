@@ -161,6 +161,8 @@ pub struct DiskConfig {
     pub sync_latency_ns: Range<u64>,
     /// Whether two writes in flight to the same block are a defect of the caller.
     pub check_overlaps: bool,
+    /// What `sync_data` reaches.
+    pub flush_scope: FlushScope,
 }
 
 /// How the network behaves.
@@ -196,6 +198,7 @@ impl Default for DiskConfig {
             latency_ns: 10_000..200_000,
             sync_latency_ns: 100_000..2_000_000,
             check_overlaps: true,
+            flush_scope: FlushScope::Device,
         }
     }
 }

@@ -128,9 +128,11 @@ impl File for SimFile {
         assert_length(buffer.as_slice().len());
         assert_position(position);
         let start = begin(place, Operation::Write);
+        let hash = buffer.hash();
+        place.core.trace.fold(position ^ hash);
         let id = {
             let mut volume = place.machine.volume.borrow_mut();
-            volume.submit_write(self.open.inode, position, buffer, place.core.config.disk.check_overlaps)
+            volume.submit_write(self.open.inode, position, buffer, hash, place.core.config.disk.check_overlaps)
         };
         let (sender, receiver) = oneshot();
         // The event keeps the file open.
@@ -142,7 +144,6 @@ impl File for SimFile {
             let result = machine.volume.borrow_mut().complete_write(id, synchronous, failure, &machine.disk_random);
             sender.send(result);
         });
-        place.core.trace.fold(position);
         place.answer(receiver).await
     }
 

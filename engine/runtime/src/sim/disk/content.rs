@@ -60,6 +60,11 @@ impl Content {
         }
     }
 
+    /// Drops what was written past the end.
+    pub(in crate::sim) fn cut_to_length(&mut self) {
+        self.resize(self.length_bytes);
+    }
+
     pub(in crate::sim) fn grow(&mut self, bytes: u64) {
         self.length_bytes = self.length_bytes.max(bytes);
     }

@@ -116,6 +116,7 @@ impl Inode {
             keeps_changes
         });
         self.fold();
+        self.durable.cut_to_length();
         if random.one_in(2) {
             self.visible = self.durable.clone();
             for pending in &self.pending {
@@ -145,8 +146,7 @@ impl Inode {
             }
         }
         // Sectors whose length did not survive with them are out of reach.
-        let length_bytes = self.durable.length_bytes();
-        self.durable.resize(length_bytes);
+        self.durable.cut_to_length();
         self.visible = self.durable.clone();
     }
 
