@@ -36,6 +36,8 @@ mod tests;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::FlushScope;
+
 use self::executor::Core;
 
 pub use self::clock::SimClock;
