@@ -68,12 +68,21 @@ impl Ring {
         self.head = position + bytes;
         self.live.push_back(round);
         let tail = self.live.front().copied().unwrap_or(round);
-        Some(Placement { sequence: round.sequence, position, tail_sequence: tail.sequence, tail_position: tail.position })
+        Some(Placement {
+            sequence: round.sequence,
+            position,
+            tail_sequence: tail.sequence,
+            tail_position: tail.position,
+        })
     }
 
     fn find_room(&self, bytes: u64) -> Option<u64> {
         let Some(tail) = self.live.front() else {
-            return (bytes <= self.ring_bytes).then_some(if self.head + bytes <= self.ring_bytes { self.head } else { 0 });
+            return (bytes <= self.ring_bytes).then_some(if self.head + bytes <= self.ring_bytes {
+                self.head
+            } else {
+                0
+            });
         };
         let wrapped = self.live.back().is_some_and(|last| last.position < tail.position);
         if wrapped {
@@ -152,7 +161,13 @@ impl<E: Env> Journal<E> {
 
     /// A header for the generation after `generation`, with a nonce of its own.
     pub fn next_header(env: &E, shard_index: u16, shard_count: u16, ring_bytes: u64, generation: u64) -> JournalHeader {
-        JournalHeader { shard_index, shard_count, ring_bytes, generation: generation + 1, nonce: env.random().next_u64() }
+        JournalHeader {
+            shard_index,
+            shard_count,
+            ring_bytes,
+            generation: generation + 1,
+            nonce: env.random().next_u64(),
+        }
     }
 
     /// The places of the rounds.

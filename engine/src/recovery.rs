@@ -184,12 +184,17 @@ pub(crate) async fn recover_logs<E: Env>(
     owned: impl Fn(PartitionId) -> bool,
 ) -> Result<(Vec<(PartitionId, RecoveredLog)>, RecoveryReport), OpenError> {
     let Sources { checkpoint, mut journaled, clean } = sources;
-    let entries: BTreeMap<_, _> =
-        checkpoint.into_iter().flat_map(|checkpoint| checkpoint.entries).map(|entry| (entry.partition, entry)).collect();
+    let entries: BTreeMap<_, _> = checkpoint
+        .into_iter()
+        .flat_map(|checkpoint| checkpoint.entries)
+        .map(|entry| (entry.partition, entry))
+        .collect();
     let logs_directory = logs_directory(directory);
     let names = env.disk().read_dir(&logs_directory).await.map_err(OpenError::io("listing the logs"))?;
-    let found = names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
-    let ids: BTreeSet<_> = found.chain(entries.keys().copied()).chain(journaled.keys().copied()).filter(|id| owned(*id)).collect();
+    let found =
+        names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
+    let ids: BTreeSet<_> =
+        found.chain(entries.keys().copied()).chain(journaled.keys().copied()).filter(|id| owned(*id)).collect();
     let mut report = RecoveryReport { clean, log_count: ids.len(), ..RecoveryReport::default() };
     let (mut logs, mut unknown) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in ids {
@@ -251,7 +256,11 @@ struct LogRecovery<'a, E: Env> {
 }
 
 impl<E: Env> LogRecovery<'_, E> {
-    async fn run(&self, entry: Option<CheckpointEntry>, journaled: JournaledLog) -> io::Result<(RecoveredLog, Outcome)> {
+    async fn run(
+        &self,
+        entry: Option<CheckpointEntry>,
+        journaled: JournaledLog,
+    ) -> io::Result<(RecoveredLog, Outcome)> {
         let piece_end = journaled.pieces.last().map_or(Position::default(), |(start, piece)| start.plus(piece.len()));
         let recorded = Recorded {
             start_offset: entry.map_or(Offset::ZERO, |entry| entry.start_offset),

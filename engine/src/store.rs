@@ -121,7 +121,9 @@ pub struct Ticket(OneshotReceiver<Durability>);
 impl Ticket {
     /// Waits until the batch is on the device. An error means that it may or may not be there after the next recovery.
     pub async fn durable(self) -> Durability {
-        self.0.await.unwrap_or_else(|| Err(Failure::Io { operation: "closing the store", reason: "the round never ran".into() }))
+        self.0.await.unwrap_or_else(|| {
+            Err(Failure::Io { operation: "closing the store", reason: "the round never ran".into() })
+        })
     }
 }
 
@@ -181,7 +183,8 @@ impl<E: Env> Store<E> {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let recovered = recovery::recover_shard(&env, &config, owned).await?;
         let logs_directory = recovery::logs_directory(&config.directory);
-        let flush_scope = env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
+        let flush_scope =
+            env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
         let logs = recovered.logs.into_iter().map(|(id, log)| (id, Rc::new(RefCell::new(Log::new(id, log)))));
         let inner = Rc::new(Inner {
             logs: RefCell::new(logs.collect()),
@@ -236,7 +239,12 @@ impl<E: Env> Store<E> {
     /// acknowledgeable only once the ticket resolves.
     ///
     /// The first append after a restart may have to load the log's partial last block: hence the wait.
-    pub async fn append(&self, id: PartitionId, batch: &BatchView<'_>, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+    pub async fn append(
+        &self,
+        id: PartitionId,
+        batch: &BatchView<'_>,
+        epoch: LeaderEpoch,
+    ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
         prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;

@@ -50,8 +50,7 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
         let version = inner.round_ended.version();
         let prepared = inner.prepared.version();
         let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
-        let pending: Vec<_> =
-            logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
+        let pending: Vec<_> = logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
         if pending.is_empty() {
             return;
         }

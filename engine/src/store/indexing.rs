@@ -5,9 +5,9 @@ use std::rc::Rc;
 use millrace_runtime::{Env, TaskClass, Tasks};
 
 use super::{Inner, SharedLog, prepare};
+use crate::format::segment_header::RECORDS_START;
 use crate::log::Failure;
 use crate::log::offsets::Mark;
-use crate::format::segment_header::RECORDS_START;
 use crate::recovery::scan;
 
 /// Waits until the whole log is in its index.
@@ -42,7 +42,8 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
 }
 
 async fn read_index<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> Result<(), Failure> {
-    let failure = |error: std::io::Error| Failure::Io { operation: "reading a segment's index", reason: error.to_string() };
+    let failure =
+        |error: std::io::Error| Failure::Io { operation: "reading a segment's index", reason: error.to_string() };
     let segment = prepare::open(inner, log).await.map_err(failure)?;
     let end = log.borrow().unindexed_end;
     let start = Mark { offset: segment.base_offset(), position: RECORDS_START };

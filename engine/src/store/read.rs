@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use millrace_protocol::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchView};
+use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchHeader, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Disk, Env};
 use zerocopy::FromBytes;
 
-use super::{Inner, ReadError, SharedLog, Store, indexing, prepare};
+use super::{ReadError, SharedLog, Store, indexing, prepare};
 use crate::io::{AppendBuffer, Slice};
 use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::log::offsets::{LogOffsets, Mark};
@@ -200,7 +200,7 @@ impl<B: millrace_runtime::Buffer> Window<B> {
 
     /// The header of the batch at `position`; `None` when it is not all inside the window.
     fn header(&self, position: Position) -> Option<BatchHeader> {
-        let end = position.plus(BATCH_HEADER_BYTES);
+        let end = position.plus(BATCH_BYTES_MIN);
         if end > self.end() {
             return None;
         }
@@ -247,7 +247,7 @@ impl<B: millrace_runtime::Buffer> Window<B> {
                 return Walk::Short { bytes: position.plus(2 * BLOCK_BYTES).bytes_since(self.start) };
             };
             let batch_end = position.plus(batch_bytes(&header));
-            if batch_bytes(&header) < BATCH_HEADER_BYTES || batch_end > self.visible.position {
+            if batch_bytes(&header) < BATCH_BYTES_MIN || batch_end > self.visible.position {
                 return Walk::Damaged { position, what: "a batch's length leaves the log" };
             }
             let last_offset = header.base_offset.get() + i64::from(header.last_offset_delta.get());
@@ -280,12 +280,11 @@ fn batch_bytes(header: &BatchHeader) -> usize {
 /// The first record of a batch whose timestamp is at least `timestamp`; the batch has one.
 fn first_record(header: &BatchHeader, batch: &[u8], timestamp: i64) -> TimedOffset {
     let base = Offset::new(header.base_offset.get().max(0));
-    let leader_epoch = LeaderEpoch::new(header.partition_leader_epoch.get());
-    let records = BatchView::parse(batch).ok().filter(|batch| !batch.is_compressed());
-    let found = records.and_then(|batch| {
-        let mut records = batch.records();
-        records.find_map(|record| record.ok().filter(|record| record.timestamp >= timestamp).map(|record| (record.offset, record.timestamp)))
-    });
-    let (offset, timestamp) = found.map_or((base, header.max_timestamp.get()), |(offset, timestamp)| (Offset::new(offset.max(0)), timestamp));
+    let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
+    // Compressed records are not looked at; neither are damaged ones: the batch's own fields answer then.
+    let records = BatchView::parse(batch).and_then(|batch| batch.records()).into_iter().flatten().map_while(Result::ok);
+    let found = records.map(|record| (record.offset, record.timestamp)).find(|(_, found)| *found >= timestamp);
+    let (offset, timestamp) =
+        found.map_or((base, header.max_timestamp.get()), |(offset, found)| (Offset::new(offset.max(0)), found));
     TimedOffset { offset, timestamp, leader_epoch }
 }
