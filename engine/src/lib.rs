@@ -1,1 +1,3 @@
-//! Placeholder of the first commit.
+//! The storage engine: partitions as logs of Kafka record batches.
+
+pub mod model;
