@@ -1,0 +1,79 @@
+//! What the broker says on standard output: the banner before it accepts clients, one line when it does.
+//!
+//! Scripts wait for the ready line, so its shape is part of the command line's contract; the banner is for people.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::preflight::Finding;
+
+/// The banner. `findings` are said last but one, because they are what should be read.
+pub fn banner(config: &Config, identity: &Identity, findings: &[Finding]) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "  {name:<12} {value}").expect("writing to a String cannot fail");
+    };
+    let pinned = if config.shards.pin_cores { "one core each" } else { "not tied to cores" };
+    line("node", &format!("{} of cluster {}", identity.node_id, identity.cluster_id));
+    line("data", &config.node.directory.display().to_string());
+    line("shards", &format!("{}, {pinned}", config.shards.count));
+    for listener in &config.net.listeners {
+        let port = listener.advertised_port.unwrap_or(listener.bind.port());
+        let port = if port == 0 { "<its port>".to_owned() } else { port.to_string() };
+        let told = format!("{}:{port}", listener.advertised_host);
+        line("listener", &format!("{} on {}, clients are told {told}", listener.name, listener.bind));
+    }
+    line("memory", &config.shards.memory.to_string());
+    line("flush", "commit: an answered record is on the device");
+    for finding in findings {
+        line("will hurt", &finding.to_string());
+    }
+    let port = config.net.listeners.first().map_or(0, |listener| listener.bind.port());
+    let address = config.net.listeners.first().map_or(String::new(), |listener| listener.advertised_host.clone());
+    let address = if port == 0 { "<address below>".to_owned() } else { format!("{address}:{port}") };
+    line("try it", &format!("echo hello | kcat -b {address} -t greetings -P"));
+    line("", &format!("kcat -b {address} -t greetings -C -e"));
+    format!("millrace {}\n{text}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Writes the banner to standard output.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes the line that says clients may connect. Called once, after the first listener accepts.
+pub fn print_ready(address: SocketAddr) -> io::Result<()> {
+    print(&format!("ready: {address} (pid {})\n", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+    use crate::config::check::{Room, check};
+
+    #[test]
+    fn the_banner_says_what_it_must() {
+        let config = check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
+        let identity = Identity { cluster_id: crate::identity::ClusterId::from_random(1), node_id: 1 };
+        let finding = Finding { what: "rain".into(), why: "wet", mend: "umbrella".into() };
+        let text = banner(&config, &identity, &[finding]);
+        for expected in [
+            "AAAAAAAAAAAAAAAAAAAAAQ",
+            "./millrace-data",
+            "2, one core each",
+            "PLAINTEXT on 127.0.0.1:9092, clients are told 127.0.0.1:9092",
+            "1024 MiB (2 shards; each requests 160 MiB, write buffers 128 MiB",
+            "commit",
+            "rain: wet. Mend: umbrella",
+            "kcat -b 127.0.0.1:9092 -t greetings -C -e",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Configuration in two steps: [`RawConfig`] holds what the user wrote, [`Config`] is checked, immutable and cut into one
+//! struct per component.
+//!
+//! - `keys`: the table, one row per key.
+//! - `parse`: file and command line into text by key; text into values.
+//! - `memory`: the broker's memory cut into budgets by class.
+//! - `check`: all values together, every error reported, not only the first.
+//!
+//! Nothing here looks at the environment: the two facts that defaults depend on, cores and memory, come in as
+//! [`check::Room`]. There is no global configuration; each component is handed its struct.
+
+pub mod check;
+pub mod keys;
+pub mod memory;
+pub mod parse;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use memory::{MemoryPlan, ShardBudget};
+pub use parse::{Origin, RawConfig};
+
+/// A checked configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Who this broker is and where it keeps things.
+    pub node: NodeConfig,
+    /// Sockets.
+    pub net: NetConfig,
+    /// Threads and memory.
+    pub shards: ShardConfig,
+    /// The storage engine.
+    pub store: StoreSettings,
+    /// Topics and who may make them.
+    pub metadata: MetadataConfig,
+    /// The broker's own messages.
+    pub log: LogConfig,
+    /// Every key with its value, for people.
+    pub effective: Vec<Effective>,
+}
+
+/// Who this broker is and where it keeps things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Invariant: `>= 0`.
+    pub node_id: i32,
+    /// The data directory.
+    pub directory: PathBuf,
+}
+
+/// Sockets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetConfig {
+    /// Invariant: at least one, names unique.
+    pub listeners: Vec<ListenerConfig>,
+    /// Largest body of a request frame. Invariant: fits the memory budget for requests.
+    pub request_bytes_max: u32,
+    /// Connections of the whole broker. Invariant: `>= 1`.
+    pub connection_count_max: u32,
+    /// A connection without a request for this long is closed; `None` never closes.
+    pub idle_max: Option<Duration>,
+}
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Upper-case name, which a connection carries for the authorizer.
+    pub name: String,
+    /// Where to bind. Port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// Host that clients of this listener are told. Invariant: not a wildcard.
+    pub advertised_host: String,
+    /// Port that clients are told; `None` is the bound one. Invariant: not 0.
+    pub advertised_port: Option<u16>,
+}
+
+/// Threads and memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Invariant: `1..=256`.
+    pub count: u16,
+    /// Whether each shard is tied to a core.
+    pub pin_cores: bool,
+    /// Budgets by class.
+    pub memory: MemoryPlan,
+}
+
+/// What the storage engine needs besides the shard it runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Where partitions and journals are.
+    pub directory: PathBuf,
+    /// Size of one shard's journal on disk. Invariant: a multiple of 4096, at least four rounds.
+    pub journal_bytes: u64,
+    /// Most that one round of writes carries. Invariant: holds the largest batch.
+    pub round_bytes_max: usize,
+    /// Budget of one shard's write buffers.
+    pub write_buffer_bytes_max: usize,
+    /// Budget of one shard's tail cache.
+    pub tail_cache_bytes_max: usize,
+}
+
+/// Topics and who may make them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataConfig {
+    /// Whether a Metadata request may make a topic.
+    pub auto_create_topics: bool,
+    /// What a topic gets that says nothing.
+    pub topic: TopicDefaults,
+}
+
+/// What a topic gets that says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDefaults {
+    /// Invariant: `>= 1`.
+    pub partition_count: i32,
+    /// Invariant: 1, until replication exists.
+    pub replication_factor: i16,
+    /// Largest record batch. Invariant: fits a round and a request.
+    pub message_bytes_max: u32,
+}
+
+/// The broker's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Shape of a line.
+    pub format: LogFormat,
+    /// Least severe level that is written.
+    pub level: tracing::Level,
+}
+
+/// Shape of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A key with its value as it was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The key's name.
+    pub name: &'static str,
+    /// The value as TOML.
+    pub text: String,
+    /// Who set it.
+    pub origin: Origin,
+}
+
+/// Something wrong with a configuration. Every variant names the key or the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read or is not TOML.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// `--set` without `=`.
+    #[error("--set {text}: expected key=value")]
+    Assignment {
+        /// The argument.
+        text: String,
+    },
+    /// The same key twice in one place.
+    #[error("{key}: given by {first} and again by {second}")]
+    Twice {
+        /// The key.
+        key: String,
+        /// First place.
+        first: Origin,
+        /// Second place.
+        second: Origin,
+    },
+    /// Nobody knows this key.
+    #[error("{key}: unknown key ({origin}){}", nearest.map(|near| format!("; did you mean {near}?")).unwrap_or_default())]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The nearest key there is.
+        nearest: Option<&'static str>,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// A key of Kafka's that does nothing here.
+    #[error("{key}: a Kafka key that Millrace does not implement yet ({origin}); remove it to start")]
+    NotImplemented {
+        /// The key.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// A value of the wrong kind or out of range.
+    #[error("{key}: {value:?} ({origin}) is not allowed; expected {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What would have been right.
+        expected: String,
+        /// Where it was written.
+        origin: Origin,
+    },
+    /// Two values that are right alone and wrong together.
+    #[error("{first} and {second} clash: {why}")]
+    Clash {
+        /// One key.
+        first: &'static str,
+        /// The other key.
+        second: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Config {
+    /// The effective values as a TOML document, with what follows from them as comments.
+    pub fn describe(&self) -> String {
+        let lines: Vec<String> = self.effective.iter().map(ToString::to_string).collect();
+        let memory = self.shards.memory.to_string().replace('\n', "\n# ");
+        format!("{}\n\n# memory: {memory}\n", lines.join("\n"))
+    }
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setting = format!("{:?} = {}", self.name, self.text);
+        write!(f, "{setting:<60} # {}", self.origin)
+    }
+}

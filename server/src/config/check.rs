@@ -1,0 +1,358 @@
+//! From [`RawConfig`] to [`Config`]: every value parsed, bounded and compared with the others.
+//!
+//! 1. Every written key must have a row; the others are refused with the nearest name.
+//! 2. Every row takes its written or default text and parses it by its kind.
+//! 3. The values are read together: listeners with their advertised addresses, memory with shards, sizes with budgets.
+//!
+//! All errors of all steps are collected, so that one run shows them all.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{self, Key};
+use super::parse::{self, Origin, RawConfig, Value};
+use super::{
+    Config, ConfigError, Effective, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig, NetConfig,
+    NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+};
+
+/// What the machine has to give, which the defaults depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Cores this process may use. Invariant: `>= 1`.
+    pub core_count: usize,
+    /// Memory of the machine or of the control group, whichever is less.
+    pub memory_bytes: u64,
+}
+
+/// Checks everything the user wrote. The errors are all there are, never an empty list.
+pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
+    let mut errors = raw.errors.clone();
+    for (name, value) in &raw.values {
+        if keys::find(name).is_none() {
+            errors.push(parse::unknown_key(name, value.origin));
+        }
+    }
+    let settings = Settings::parse(raw, &mut errors);
+
+    let listeners = check_listeners(&settings, &mut errors);
+    let shards = check_shards(&settings, room, &mut errors);
+    let directory = check_directory(&settings, &mut errors);
+    let idle_max = check_idle(&settings, &mut errors);
+    let sizes = shards.as_ref().and_then(|shards| check_sizes(&settings, shards, &mut errors));
+
+    let (Some(shards), Some(directory), Some(sizes)) = (shards, directory, sizes) else {
+        assert!(!errors.is_empty(), "a part is missing only together with its error");
+        return Err(errors);
+    };
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let budget = shards.memory.shard;
+    Ok(Config {
+        node: NodeConfig { node_id: settings.number(Key::NodeId), directory: directory.clone() },
+        net: NetConfig {
+            listeners,
+            request_bytes_max: sizes.request_bytes_max,
+            connection_count_max: settings.number(Key::ConnectionCountMax),
+            idle_max,
+        },
+        store: StoreSettings {
+            directory,
+            journal_bytes: sizes.journal_bytes,
+            round_bytes_max: sizes.round_bytes_max,
+            write_buffer_bytes_max: budget.write_buffers,
+            tail_cache_bytes_max: budget.tail_cache,
+        },
+        shards,
+        metadata: MetadataConfig {
+            auto_create_topics: settings.flag(Key::AutoCreateTopics),
+            topic: TopicDefaults {
+                partition_count: settings.number(Key::PartitionCount),
+                replication_factor: settings.number(Key::ReplicationFactor),
+                message_bytes_max: sizes.message_bytes_max,
+            },
+        },
+        log: check_log(&settings),
+        effective: settings.effective(),
+    })
+}
+
+/// Every key with a value that is legal on its own; an illegal one was reported and holds its default.
+struct Settings(BTreeMap<Key, (Value, Origin)>);
+
+impl Settings {
+    fn parse(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Self {
+        let mut settings = BTreeMap::new();
+        for row in keys::ROWS {
+            let default = parse::parse_value(row.kind, row.default).expect("a test holds that defaults are legal");
+            let mut setting = (default, Origin::Default);
+            if let Some(written) = raw.values.get(row.name) {
+                let origin = written.origin;
+                match parse::parse_value(row.kind, &written.text) {
+                    Ok(value) => setting = (value, origin),
+                    Err(expected) => {
+                        let value = written.text.clone();
+                        errors.push(ConfigError::Value { key: row.name, value, expected, origin });
+                    }
+                }
+            }
+            settings.insert(row.key, setting);
+        }
+        Self(settings)
+    }
+
+    fn origin(&self, key: Key) -> Origin {
+        self.0[&key].1
+    }
+
+    fn flag(&self, key: Key) -> bool {
+        match &self.0[&key].0 {
+            Value::Flag(flag) => *flag,
+            other => unreachable!("{key:?} is not a flag: {other}"),
+        }
+    }
+
+    fn number<T: TryFrom<i64>>(&self, key: Key) -> T {
+        match &self.0[&key].0 {
+            Value::Number(number) => T::try_from(*number).ok().expect("the row's bounds fit the field"),
+            other => unreachable!("{key:?} is not a number: {other}"),
+        }
+    }
+
+    fn text(&self, key: Key) -> &str {
+        match &self.0[&key].0 {
+            Value::Text(text) => text,
+            other => unreachable!("{key:?} is not text: {other}"),
+        }
+    }
+
+    fn refuse(&self, key: Key, value: &str, expected: &str) -> ConfigError {
+        let (value, expected) = (value.to_owned(), expected.to_owned());
+        ConfigError::Value { key: keys::row(key).name, value, expected, origin: self.origin(key) }
+    }
+
+    fn effective(&self) -> Vec<Effective> {
+        let show = |(key, (value, origin)): (&Key, &(Value, Origin))| Effective {
+            name: keys::row(*key).name,
+            text: value.to_string(),
+            origin: *origin,
+        };
+        self.0.iter().map(show).collect()
+    }
+}
+
+/// A `NAME://host:port` of either list of listeners.
+struct Endpoint {
+    name: String,
+    host: String,
+    port: u16,
+}
+
+fn check_listeners(settings: &Settings, errors: &mut Vec<ConfigError>) -> Vec<ListenerConfig> {
+    let names = check_protocols(settings, errors);
+    let endpoints = check_endpoints(settings, Key::Listeners, &names, errors);
+    let mut advertised = check_endpoints(settings, Key::AdvertisedListeners, &names, errors);
+    let mut listeners: Vec<ListenerConfig> = Vec::new();
+
+    if parse::parse_list(settings.text(Key::Listeners)).next().is_none() {
+        errors.push(settings.refuse(Key::Listeners, "", "at least one address"));
+    }
+    for endpoint in endpoints {
+        let Some(bind) = find_address(&endpoint) else {
+            let shown = format!("{}:{}", endpoint.host, endpoint.port);
+            errors.push(settings.refuse(Key::Listeners, &shown, "a host name that resolves to an address"));
+            continue;
+        };
+        if listeners.iter().any(|other| bind.port() != 0 && other.bind == bind) {
+            errors.push(settings.refuse(Key::Listeners, &bind.to_string(), "an address of its own for each listener"));
+            continue;
+        }
+        let position = advertised.iter().position(|other| other.name == endpoint.name);
+        let (advertised_host, advertised_port) = match position.map(|position| advertised.swap_remove(position)) {
+            Some(address) => (address.host, Some(address.port)),
+            None if bind.ip().is_unspecified() => {
+                errors.push(ConfigError::Clash {
+                    first: keys::row(Key::Listeners).name,
+                    second: keys::row(Key::AdvertisedListeners).name,
+                    why: format!(
+                        "listener {} accepts on every address, so clients must be told one; \
+                         set advertised.listeners to {}://<host that clients reach>:{}",
+                        endpoint.name, endpoint.name, endpoint.port
+                    ),
+                });
+                continue;
+            }
+            None => (endpoint.host, None),
+        };
+        listeners.push(ListenerConfig { name: endpoint.name, bind, advertised_host, advertised_port });
+    }
+    for orphan in advertised {
+        let shown = format!("{}://{}:{}", orphan.name, orphan.host, orphan.port);
+        errors.push(settings.refuse(Key::AdvertisedListeners, &shown, "the name of a listener in `listeners`"));
+    }
+    listeners
+}
+
+/// The names that `listener.security.protocol.map` allows.
+fn check_protocols(settings: &Settings, errors: &mut Vec<ConfigError>) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in parse::parse_list(settings.text(Key::ProtocolMap)) {
+        match item.split_once(':') {
+            Some((name, "PLAINTEXT")) if !name.is_empty() => names.push(name.to_ascii_uppercase()),
+            Some((_, "SSL" | "SASL_PLAINTEXT" | "SASL_SSL")) => {
+                errors.push(settings.refuse(Key::ProtocolMap, item, "PLAINTEXT: the others are not implemented yet"));
+            }
+            _ => errors.push(settings.refuse(Key::ProtocolMap, item, "NAME:PLAINTEXT")),
+        }
+    }
+    names
+}
+
+fn check_endpoints(settings: &Settings, key: Key, names: &[String], errors: &mut Vec<ConfigError>) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    for item in parse::parse_list(settings.text(key)) {
+        let (name, address) = item.split_once("://").unwrap_or(("PLAINTEXT", item));
+        let name = name.to_ascii_uppercase();
+        let Some((host, port)) = parse::parse_host_port(address) else {
+            errors.push(settings.refuse(key, item, "NAME://host:port or host:port"));
+            continue;
+        };
+        if !names.contains(&name) {
+            errors.push(settings.refuse(key, item, "a name that listener.security.protocol.map holds"));
+        } else if endpoints.iter().any(|other| other.name == name) {
+            errors.push(settings.refuse(key, item, "each listener name once"));
+        } else if key == Key::AdvertisedListeners && (port == 0 || is_wildcard(&host)) {
+            errors.push(settings.refuse(key, item, "a host and a port that clients can connect to"));
+        } else {
+            endpoints.push(Endpoint { name, host, port });
+        }
+    }
+    endpoints
+}
+
+fn is_wildcard(host: &str) -> bool {
+    host.is_empty() || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
+}
+
+/// The address to bind. Names are resolved here, once: resolving one on a shard would block it.
+fn find_address(endpoint: &Endpoint) -> Option<SocketAddr> {
+    let host = if endpoint.host.is_empty() { "0.0.0.0" } else { endpoint.host.as_str() };
+    (host, endpoint.port).to_socket_addrs().ok()?.next()
+}
+
+fn check_shards(settings: &Settings, room: Room, errors: &mut Vec<ConfigError>) -> Option<ShardConfig> {
+    let count = match settings.number::<u16>(Key::ShardCount) {
+        0 => u16::try_from(room.core_count.clamp(1, SHARD_COUNT_MAX)).expect("clamped to 256"),
+        count => count,
+    };
+    let bytes = match settings.number::<u64>(Key::MemoryBytes) {
+        0 => room.memory_bytes / MEMORY_DIVISOR,
+        bytes => bytes,
+    };
+    match MemoryPlan::cut(bytes, count) {
+        Ok(memory) => Some(ShardConfig { count, pin_cores: settings.flag(Key::PinCores), memory }),
+        Err(error) => {
+            let (first, second) = (keys::row(Key::MemoryBytes).name, keys::row(Key::ShardCount).name);
+            let why = format!("{} for {count} shards is {error}", super::memory::mib(bytes));
+            errors.push(ConfigError::Clash { first, second, why });
+            None
+        }
+    }
+}
+
+fn check_directory(settings: &Settings, errors: &mut Vec<ConfigError>) -> Option<PathBuf> {
+    let text = settings.text(Key::DataDirectory);
+    if text.is_empty() || text.contains(',') {
+        errors.push(settings.refuse(Key::DataDirectory, text, "one directory"));
+        return None;
+    }
+    Some(PathBuf::from(text))
+}
+
+fn check_idle(settings: &Settings, errors: &mut Vec<ConfigError>) -> Option<Duration> {
+    match settings.number::<i64>(Key::ConnectionIdleMax) {
+        -1 => None,
+        idle_ms @ 0..1000 => {
+            errors.push(settings.refuse(Key::ConnectionIdleMax, &idle_ms.to_string(), "-1, or 1000 and more"));
+            None
+        }
+        idle_ms => Some(Duration::from_millis(idle_ms.unsigned_abs())),
+    }
+}
+
+struct Sizes {
+    request_bytes_max: u32,
+    message_bytes_max: u32,
+    round_bytes_max: usize,
+    journal_bytes: u64,
+}
+
+/// Holds `message <= request <= budget of requests`, `message <= round`, and `4 rounds <= journal`.
+fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<ConfigError>) -> Option<Sizes> {
+    let before = errors.len();
+    let budget = shards.memory.shard;
+    let mut clash = |first: Key, second: Key, why: String| {
+        errors.push(ConfigError::Clash { first: keys::row(first).name, second: keys::row(second).name, why });
+    };
+
+    let request_room = u32::try_from(budget.requests).unwrap_or(u32::MAX);
+    let mut request_bytes_max: u32 = settings.number(Key::RequestBytesMax);
+    if request_bytes_max > request_room {
+        if settings.origin(Key::RequestBytesMax) != Origin::Default {
+            let why = format!("a shard's memory for requests is {request_room} bytes, less than one request");
+            clash(Key::RequestBytesMax, Key::MemoryBytes, why);
+        }
+        request_bytes_max = request_room;
+    }
+    let message_bytes_max: u32 = settings.number(Key::MessageBytesMax);
+    if message_bytes_max.saturating_add(REQUEST_OVERHEAD_BYTES) > request_bytes_max {
+        let why = format!("a request may have {request_bytes_max} bytes, so no batch of {message_bytes_max} arrives");
+        clash(Key::MessageBytesMax, Key::RequestBytesMax, why);
+    }
+
+    let round_bytes_max = (budget.write_buffers / 2).min(ROUND_BYTES_MAX) & !(BLOCK_BYTES - 1);
+    let round_room = u32::try_from(round_bytes_max - BLOCK_BYTES).expect("a round is at most 32 MiB");
+    if message_bytes_max > round_room {
+        let why = format!("a round of writes carries {round_room} bytes, less than one batch");
+        clash(Key::MessageBytesMax, Key::MemoryBytes, why);
+    }
+    let block_bytes = u64::try_from(BLOCK_BYTES).expect("4096");
+    let journal_bytes = settings.number::<u64>(Key::JournalBytes) & !(block_bytes - 1);
+    let rounds_bytes = u64::try_from(round_bytes_max).expect("a round is at most 32 MiB") * JOURNAL_ROUNDS_MIN;
+    let round_bytes_max = if journal_bytes < rounds_bytes {
+        // A short journal is a choice; the rounds shrink to it as long as a batch still fits.
+        let shrunk =
+            usize::try_from(journal_bytes / JOURNAL_ROUNDS_MIN).expect("less than a round") & !(BLOCK_BYTES - 1);
+        if usize::try_from(message_bytes_max).expect("32 bits") + BLOCK_BYTES > shrunk {
+            let why = format!("the journal holds rounds of {shrunk} bytes, less than one batch");
+            clash(Key::MessageBytesMax, Key::JournalBytes, why);
+        }
+        shrunk
+    } else {
+        round_bytes_max
+    };
+    (errors.len() == before).then_some(Sizes { request_bytes_max, message_bytes_max, round_bytes_max, journal_bytes })
+}
+
+fn check_log(settings: &Settings) -> LogConfig {
+    let format = if settings.text(Key::LogFormat) == "json" { LogFormat::Json } else { LogFormat::Human };
+    let level = settings.text(Key::LogLevel).parse().expect("the row's words are levels");
+    LogConfig { format, level }
+}
+
+/// The part of the memory that is taken when nobody says how much.
+const MEMORY_DIVISOR: u64 = 4;
+const SHARD_COUNT_MAX: usize = 256;
+const BLOCK_BYTES: usize = 4096;
+const ROUND_BYTES_MAX: usize = 32 << 20;
+/// A journal shorter than this many rounds would wait for itself.
+const JOURNAL_ROUNDS_MIN: u64 = 4;
+/// A Produce request's bytes around its one batch: client id, topic name, counts. Names are at most 249 bytes, ids 32 KiB.
+const REQUEST_OVERHEAD_BYTES: u32 = 34 * 1024;
+const _: () = assert!(ROUND_BYTES_MAX.is_multiple_of(BLOCK_BYTES));
+
+#[cfg(test)]
+mod tests;

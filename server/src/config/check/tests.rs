@@ -1,0 +1,126 @@
+//! Tests of `config/check`: what starts, what does not, and what is said.
+
+use super::*;
+
+const ROOM: Room = Room { core_count: 2, memory_bytes: 16 << 30 };
+
+fn checked(settings: &[&str]) -> Result<Config, Vec<String>> {
+    let mut raw = RawConfig::new();
+    for setting in settings {
+        raw.add_assignment(setting);
+    }
+    check(&raw, ROOM).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused(settings: &[&str], expected: &[&str]) {
+    let errors = checked(settings).expect_err("must be refused");
+    assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+    for (error, expected) in errors.iter().zip(expected) {
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+    }
+}
+
+#[test]
+fn the_defaults_start_on_a_small_and_on_a_large_machine() {
+    let config = checked(&[]).unwrap();
+    assert_eq!(config.shards.count, 2);
+    assert_eq!(config.shards.memory.bytes(), 4 << 30);
+    assert_eq!(config.net.request_bytes_max, 104_857_600);
+    assert_eq!(config.net.listeners[0].bind, "127.0.0.1:9092".parse().unwrap());
+    assert_eq!(config.net.listeners[0].advertised_host, "127.0.0.1");
+    for (core_count, memory_bytes) in [(1, 256 << 20), (2, 512 << 20), (1000, 1 << 40)] {
+        check(&RawConfig::new(), Room { core_count, memory_bytes }).unwrap();
+    }
+}
+
+#[test]
+fn every_error_is_reported_at_once() {
+    refused(
+        &["num.partition=3", "node.id=x", "flush.policy=none", "sasl.jaas.config=a", "log.dirs=a,b"],
+        &[
+            "num.partition: unknown key (--set); did you mean num.partitions?",
+            "sasl.jaas.config: a Kafka key that Millrace does not implement yet",
+            "node.id: \"x\" (--set) is not allowed; expected a whole number from 0 to 2147483647",
+            "flush.policy: \"none\" (--set) is not allowed; expected one of: commit",
+            "log.dirs: \"a,b\" (--set) is not allowed; expected one directory",
+        ],
+    );
+}
+
+#[test]
+fn bounds_are_inclusive() {
+    checked(&["max.connections=1"]).unwrap();
+    refused(&["max.connections=0"], &["max.connections: \"0\""]);
+    refused(
+        &["default.replication.factor=3"],
+        &["default.replication.factor: \"3\" (--set) is not allowed; expected 1"],
+    );
+    assert_eq!(checked(&["connections.max.idle.ms=-1"]).unwrap().net.idle_max, None);
+    refused(&["connections.max.idle.ms=999"], &["-1, or 1000 and more"]);
+}
+
+#[test]
+fn a_wildcard_listener_needs_an_advertised_address() {
+    for wildcard in ["listeners=0.0.0.0:9092", "listeners=[::]:9092", "listeners=PLAINTEXT://:9092"] {
+        refused(&[wildcard], &["listeners and advertised.listeners clash"]);
+        let config = checked(&[wildcard, "advertised.listeners=PLAINTEXT://broker.example:9093"]).unwrap();
+        let listener = &config.net.listeners[0];
+        assert_eq!((listener.advertised_host.as_str(), listener.advertised_port), ("broker.example", Some(9093)));
+    }
+    refused(
+        &["listeners=127.0.0.1:1", "advertised.listeners=PLAINTEXT://0.0.0.0:1"],
+        &["a host and a port that clients can connect to"],
+    );
+}
+
+#[test]
+fn listeners_have_names_of_their_own() {
+    let map = "listener.security.protocol.map=INSIDE:PLAINTEXT,outside:PLAINTEXT";
+    let config = checked(&[map, "listeners=INSIDE://127.0.0.1:0, OUTSIDE://127.0.0.1:0"]).unwrap();
+    let names: Vec<_> = config.net.listeners.iter().map(|listener| listener.name.as_str()).collect();
+    assert_eq!(names, ["INSIDE", "OUTSIDE"]);
+
+    refused(&["listeners=127.0.0.1:1,127.0.0.1:2"], &["each listener name once"]);
+    refused(&[map, "listeners=INSIDE://127.0.0.1:1,OUTSIDE://127.0.0.1:1"], &["an address of its own"]);
+    refused(&["listeners=SSL://127.0.0.1:1"], &["a name that listener.security.protocol.map holds"]);
+    refused(&["listener.security.protocol.map=A:SSL,PLAINTEXT:PLAINTEXT"], &["not implemented yet"]);
+    refused(
+        &["advertised.listeners=PLAINTEXT://a:1", "listeners="],
+        &["at least one address", "the name of a listener"],
+    );
+    refused(&["listeners=127.0.0.1"], &["NAME://host:port or host:port"]);
+}
+
+#[test]
+fn sizes_that_cannot_work_together_are_refused() {
+    refused(
+        &["millrace.memory.bytes=60MiB"],
+        &["millrace.memory.bytes and millrace.shards clash: 60 MiB for 2 shards"],
+    );
+    refused(
+        &["socket.request.max.bytes=1GiB", "millrace.memory.bytes=128MiB"],
+        &["socket.request.max.bytes and millrace.memory.bytes clash"],
+    );
+    refused(&["socket.request.max.bytes=1MiB"], &["message.max.bytes and socket.request.max.bytes clash"]);
+    refused(
+        &["message.max.bytes=8MiB", "millrace.memory.bytes=64MiB"],
+        &["message.max.bytes and millrace.memory.bytes clash"],
+    );
+    refused(
+        &["message.max.bytes=8MiB", "millrace.journal.bytes=16MiB"],
+        &["message.max.bytes and millrace.journal.bytes clash"],
+    );
+    let small = checked(&["millrace.journal.bytes=16MiB"]).unwrap();
+    assert_eq!(small.store.round_bytes_max, 4 << 20, "rounds shrink to a short journal");
+}
+
+#[test]
+fn effective_values_can_be_read_back() {
+    let config = checked(&["node.id=7", "log.dirs=/var/lib/millrace data"]).unwrap();
+    let mut raw = RawConfig::new();
+    raw.add_file(&config.describe(), "described");
+    let mut again = check(&raw, ROOM).unwrap();
+    again.effective.clone_from(&config.effective);
+    assert_eq!(again, config);
+}

@@ -1,0 +1,134 @@
+//! The broker's memory, cut into one budget per class and shard.
+//!
+//! Every class is a fixed share of a shard's memory, in sixteenths, and the shares add up to the whole (checked at compile
+//! time). What is past a budget waits; nothing grows. The numbers are chosen so that the two classes a slow client fills,
+//! requests and leases, can never take what the log needs in order to write.
+
+use std::fmt;
+
+/// The budgets of all shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// How many shards share the memory. Invariant: `>= 1`.
+    pub shard_count: u16,
+    /// What each of them has.
+    pub shard: ShardBudget,
+}
+
+/// The budgets of one shard, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardBudget {
+    /// Received requests until they are answered.
+    pub requests: usize,
+    /// Appended records until they are on the device.
+    pub write_buffers: usize,
+    /// Written records that are kept for readers at the tail.
+    pub tail_cache: usize,
+    /// Records lent to other shards that send them.
+    pub leases: usize,
+    /// The image of topics and partitions, and everything counted per partition.
+    pub metadata: usize,
+}
+
+impl MemoryPlan {
+    /// Cuts `bytes` evenly for `shard_count` shards, or says how much each of them would need at least.
+    pub fn cut(bytes: u64, shard_count: u16) -> Result<Self, TooLittle> {
+        assert!(shard_count >= 1, "a broker has at least one shard");
+        let shard_bytes = bytes / u64::from(shard_count);
+        let per_share = usize::try_from(shard_bytes / SHARES).unwrap_or(usize::MAX / 16);
+        if shard_bytes < SHARD_BYTES_MIN {
+            return Err(TooLittle { shard_bytes });
+        }
+        let shard = ShardBudget {
+            requests: per_share * REQUEST_SHARES,
+            write_buffers: per_share * WRITE_BUFFER_SHARES,
+            tail_cache: per_share * TAIL_CACHE_SHARES,
+            leases: per_share * LEASE_SHARES,
+            metadata: per_share * METADATA_SHARES,
+        };
+        let plan = Self { shard_count, shard };
+        assert!(plan.bytes() <= bytes, "the budgets fit the memory they were cut from");
+        Ok(plan)
+    }
+
+    /// The sum of all budgets of all shards.
+    pub fn bytes(&self) -> u64 {
+        let shard = u64::try_from(self.shard.bytes()).expect("usize is at most 64 bits");
+        shard * u64::from(self.shard_count)
+    }
+}
+
+impl ShardBudget {
+    /// The sum of this shard's budgets.
+    pub fn bytes(&self) -> usize {
+        self.requests + self.write_buffers + self.tail_cache + self.leases + self.metadata
+    }
+
+    /// Each class with its name, in a fixed order.
+    pub fn classes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("requests", self.requests),
+            ("write buffers", self.write_buffers),
+            ("tail cache", self.tail_cache),
+            ("leases", self.leases),
+            ("metadata", self.metadata),
+        ]
+    }
+}
+
+/// The memory is too little for this many shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{} a shard, at least {} is needed", mib(*shard_bytes), mib(SHARD_BYTES_MIN))]
+pub struct TooLittle {
+    /// What each shard would have had.
+    pub shard_bytes: u64,
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} shards; each", mib(self.bytes()), self.shard_count)?;
+        for (index, (name, bytes)) in self.shard.classes().into_iter().enumerate() {
+            let separator = if index == 0 { " " } else { ", " };
+            write!(f, "{separator}{name} {}", mib(u64::try_from(bytes).expect("usize is at most 64 bits")))?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// `bytes` for people.
+pub fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
+}
+
+/// The least a shard can work with.
+pub const SHARD_BYTES_MIN: u64 = 32 << 20;
+
+const SHARES: u64 = 16;
+const REQUEST_SHARES: usize = 5;
+const WRITE_BUFFER_SHARES: usize = 4;
+const TAIL_CACHE_SHARES: usize = 4;
+const LEASE_SHARES: usize = 2;
+const METADATA_SHARES: usize = 1;
+const _: () = assert!(REQUEST_SHARES + WRITE_BUFFER_SHARES + TAIL_CACHE_SHARES + LEASE_SHARES + METADATA_SHARES == 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cut_never_exceeds_what_was_given() {
+        for bytes in [SHARD_BYTES_MIN, SHARD_BYTES_MIN + 15, 1 << 30, (1 << 40) + 7] {
+            for shard_count in [1, 2, 3, 64] {
+                if let Ok(plan) = MemoryPlan::cut(bytes, shard_count) {
+                    assert!(plan.bytes() <= bytes && plan.bytes() > bytes - 16 * u64::from(shard_count) - 16 * 64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_is_refused_with_the_amount() {
+        let error = MemoryPlan::cut(48 << 20, 2).unwrap_err();
+        assert_eq!(error.to_string(), "24 MiB a shard, at least 32 MiB is needed");
+    }
+}

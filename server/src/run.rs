@@ -1,0 +1,130 @@
+//! The life of a broker process: prepare, say what is so, serve until told to stop.
+//!
+//! 1. A panic on any thread ends the process: state of a shard that panicked is not to be trusted, and shards share
+//!    nothing that could tell the others.
+//! 2. Raise limits, make the data directory, lock it, read whose it is; only then is anything in it touched.
+//! 3. Look at the machine, watch for signals, print the banner.
+//! 4. Hand over to the shards (`serve`), which return when their work in flight is answered.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError};
+use crate::lock::{DataLock, LockError};
+use crate::machine::{self, Machine};
+use crate::{banner, logging, preflight, signals};
+
+/// What the shards are started with.
+#[derive(Debug)]
+pub struct Start {
+    /// The checked configuration.
+    pub config: Config,
+    /// Whose data directory it is.
+    pub identity: Identity,
+    /// Facts of the machine, to explain a start that fails.
+    pub machine: Machine,
+    /// Different at every start; tells a restarted broker from the one before.
+    pub incarnation: u128,
+}
+
+/// Why a broker did not start or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another broker has the data directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The data directory is not ours.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The machine does not give what is needed.
+    #[error("{what}: {error}")]
+    Environment {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl RunError {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Lock(LockError::Held { .. }) => EXIT_LOCKED,
+            Self::Lock(LockError::Io { .. }) | Self::Identity(_) | Self::Environment { .. } => EXIT_ENVIRONMENT,
+        }
+    }
+}
+
+/// Runs a broker until it is told to stop.
+pub fn run(config: Config) -> Result<(), RunError> {
+    abort_on_panic();
+    let _log = logging::start(config.log);
+    machine::raise_limits();
+
+    let directory = config.node.directory.clone();
+    std::fs::create_dir_all(&directory).map_err(environment(format!("cannot make {}", directory.display())))?;
+    let _lock = DataLock::take(&directory)?;
+    let start = prepare(config, &directory)?;
+
+    let (tell, stop) = sync_channel(1);
+    let on_stop = move |signal| {
+        tracing::info!(signal, "stopping; once more to stop at once");
+        // An error means that the shards are gone already.
+        let _ = tell.send(());
+    };
+    signals::watch(on_stop).map_err(environment("cannot watch for signals".to_owned()))?;
+
+    let findings = preflight::judge(&start.machine, &start.config);
+    let text = banner::banner(&start.config, &start.identity, &findings);
+    banner::print(&text).map_err(environment("cannot write the banner".to_owned()))?;
+
+    serve(&start, &stop)?;
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
+    let [cluster, incarnation] = [read_random()?, read_random()?];
+    let identity = Identity::load_or_create(directory, config.node.node_id, cluster)?;
+    let machine = Machine::read(directory);
+    Ok(Start { config, identity, machine, incarnation })
+}
+
+/// Serves until something arrives at `stop`. The seam to the shards: `shard/boot` takes `start` from here.
+fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
+    let address = start.config.net.listeners.first().map(|listener| listener.bind);
+    tracing::warn!(?address, "this build has no shards: nothing is served");
+    stop.recv().map_err(|_| environment("cannot be stopped".to_owned())(io::Error::other("the signal thread is gone")))
+}
+
+fn environment(what: String) -> impl FnOnce(io::Error) -> RunError {
+    move |error| RunError::Environment { what, error }
+}
+
+/// Randomness before there is an `Env`.
+fn read_random() -> Result<u128, RunError> {
+    let mut bytes = [0u8; 16];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    let count = rustix::rand::getrandom(&mut bytes[..], flags)
+        .map_err(|error| environment("cannot read randomness".to_owned())(error.into()))?;
+    assert_eq!(count, bytes.len(), "the kernel gives up to 256 bytes whole");
+    Ok(u128::from_be_bytes(bytes))
+}
+
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::abort();
+    }));
+}
+
+/// The configuration was refused.
+pub const EXIT_CONFIG: u8 = 2;
+/// The data directory belongs to a running broker.
+pub const EXIT_LOCKED: u8 = 3;
+/// The machine does not give what is needed.
+pub const EXIT_ENVIRONMENT: u8 = 4;
