@@ -3,7 +3,11 @@
 //! Owns only the dispatch; every task lives in a module of its name.
 #![forbid(unsafe_code)]
 
+mod ci;
+mod clients;
+mod pipeline;
 mod repository;
+mod test;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -17,12 +21,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the whole pipeline, as a build machine does.
+    Ci(ci::Arguments),
+    /// Run every check and every test, installing what is missing.
+    Test(test::Arguments),
     /// Check the style rules that a machine can hold.
     Tidy(tidy::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
     }
 }
