@@ -1,7 +1,7 @@
 //! Brings a shard's logs back: opens a directory and yields logs. The only code that meets a torn tail.
 //!
 //! 1. Read the shard's checkpoint and its journal. A clean checkpoint newer than the journal means that every log ends
-//!    where the checkpoint says: nothing is scanned, and a log's index is read back when the log is first read.
+//!    where the checkpoint says: nothing is scanned, and a log's batches are read when it is first used.
 //! 2. Otherwise, for each partition directory that belongs to the shard: put the journal's pieces back into the segment,
 //!    then scan it. The recorded durable end is the largest of what the checkpoint, the journal's notes and its pieces
 //!    say. A log that does not reach it is damaged: it stays as it is, offline, named in the report. Behind it lies at
@@ -222,7 +222,7 @@ fn whole_log(entry: &CheckpointEntry) -> RecoveredLog {
         segment_base: Some(entry.segment_base),
         offsets: Offsets::recovered(entry.start_offset, end),
         recorded_end: end,
-        index: None,
+        contents: None,
         leader_epoch: entry.leader_epoch,
         failure: None,
     }
@@ -331,7 +331,7 @@ impl<E: Env> LogRecovery<'_, E> {
             offsets: Offsets::recovered(recorded.start_offset.min(scanned.end.offset), scanned.end),
             recorded_end: Mark { position: recorded.end.max(scanned.end.position), ..scanned.end },
             failure: damaged.then(|| Failure::Corrupt(scan::damage(segment, &scanned, recorded.end))),
-            index: Some(scanned.index),
+            contents: Some(scanned.contents),
             leader_epoch: scanned.leader_epoch,
         };
         Ok((log, outcome))

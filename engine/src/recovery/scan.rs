@@ -5,9 +5,8 @@ use std::io;
 use millrace_protocol::batch::{BatchError, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Buffer, Env, Tasks};
 
-use crate::log::Corruption;
-use crate::log::index::OffsetIndex;
 use crate::log::offsets::Mark;
+use crate::log::{Corruption, LogContents};
 use crate::model::{LeaderEpoch, Offset, Position};
 use crate::segment::Segment;
 
@@ -20,8 +19,8 @@ const REMAINDER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Scan {
     /// Where the whole, consecutive batches end.
     pub(crate) end: Mark,
-    /// The index of what was scanned.
-    pub(crate) index: OffsetIndex,
+    /// What the scanned batches say.
+    pub(crate) contents: LogContents,
     /// Leader epoch of the last batch, -1 when there is none.
     pub(crate) leader_epoch: LeaderEpoch,
     /// Why the scan ended there.
@@ -39,7 +38,7 @@ pub(crate) async fn scan<E: Env>(
     limit: Option<Position>,
 ) -> io::Result<Scan> {
     let mut scan =
-        Scan { end: start, index: OffsetIndex::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
+        Scan { end: start, contents: LogContents::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
     let mut window_bytes = WINDOW_BYTES;
     while limit.is_none_or(|limit| scan.end.position < limit) {
         let window_start = scan.end.position.block_floor();
@@ -101,7 +100,8 @@ impl Scan {
         let Some(end_offset) = self.end.offset.checked_add(i64::from(header.last_offset_delta.get()) + 1) else {
             return Step::Stop("a batch's offsets leave the number range");
         };
-        self.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
+        self.contents.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
+        self.contents.producers.note(header, self.end.offset, end_offset);
         self.leader_epoch = leader_epoch;
         self.end = Mark { offset: end_offset, position: self.end.position.plus(batch.bytes().len()) };
         Step::Taken

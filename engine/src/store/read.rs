@@ -10,7 +10,7 @@ use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchHeader, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Disk, Env};
 use zerocopy::FromBytes;
 
-use super::{ReadError, SharedLog, Store, indexing, prepare};
+use super::{ReadError, SharedLog, Store, contents, prepare};
 use crate::io::{AppendBuffer, Slice};
 use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::log::offsets::{LogOffsets, Mark};
@@ -67,7 +67,7 @@ impl<E: Env> Store<E> {
         first: FirstBatch,
     ) -> Result<Read<E>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
-        indexing::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+        contents::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let (offsets, visible) = {
             let log = log.borrow();
             (log.offsets(), log.offsets.visible())
@@ -75,7 +75,7 @@ impl<E: Env> Store<E> {
         if from < offsets.start || from > offsets.log_end {
             return Err(ReadError::OffsetOutOfRange(offsets));
         }
-        let position = log.borrow().index.find(from);
+        let position = log.borrow().contents.index.find(from);
         let Some(position) = position.filter(|_| from < visible.offset) else {
             return Ok(Read { slices: Vec::new(), bytes: 0, offsets });
         };
@@ -98,14 +98,14 @@ impl<E: Env> Store<E> {
     /// Records of compressed batches are not looked at one by one yet: such a batch answers with its first record.
     pub async fn offset_by_time(&self, id: PartitionId, query: TimeQuery) -> Result<Option<TimedOffset>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
-        indexing::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+        contents::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let (timestamp, position, visible) = {
             let log = log.borrow();
             let timestamp = match query {
                 TimeQuery::AtOrAfter(timestamp) => Some(timestamp),
-                TimeQuery::Largest => log.index.timestamp_max(),
+                TimeQuery::Largest => log.contents.index.timestamp_max(),
             };
-            let position = timestamp.and_then(|timestamp| log.index.find_by_time(timestamp));
+            let position = timestamp.and_then(|timestamp| log.contents.index.find_by_time(timestamp));
             (timestamp, position, log.offsets.visible())
         };
         let (Some(timestamp), Some(mut position)) = (timestamp, position) else { return Ok(None) };
