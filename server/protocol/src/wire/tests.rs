@@ -84,7 +84,7 @@ fn elements_of_no_bytes_count_as_one() {
 
 #[test]
 fn nested_counts_share_one_budget() {
-    // One topic whose partitions claim the whole rest, again and again: each claim alone would pass.
+    // A topic and its ten partitions: either count fits the bytes that are left, both together exceed the memory.
     let mut writer = Writer::new();
     writer.write_nullable_string(Layout::Classic, None).unwrap();
     writer.write_i16(1);
