@@ -27,7 +27,7 @@ pub fn file_name(shard_index: u16) -> String {
 /// Where rounds go in the ring. Pure.
 #[derive(Debug)]
 pub struct Ring {
-    ring_bytes: u64,
+    capacity_bytes: u64,
     /// Where the next round goes if it fits there, from the start of the ring.
     head: u64,
     next_sequence: u64,
@@ -55,9 +55,9 @@ pub struct Placement {
 }
 
 impl Ring {
-    /// An empty ring of `ring_bytes`.
-    pub fn new(ring_bytes: u64) -> Self {
-        Self { ring_bytes, head: 0, next_sequence: 1, live: VecDeque::new() }
+    /// An empty ring of `capacity_bytes`.
+    pub fn new(capacity_bytes: u64) -> Self {
+        Self { capacity_bytes, head: 0, next_sequence: 1, live: VecDeque::new() }
     }
 
     /// Takes room for a round of `bytes`, whole blocks; `None` when the live rounds leave none.
@@ -68,18 +68,27 @@ impl Ring {
         self.head = position + bytes;
         self.live.push_back(round);
         let tail = self.live.front().copied().unwrap_or(round);
-        Some(Placement { sequence: round.sequence, position, tail_sequence: tail.sequence, tail_position: tail.position })
+        Some(Placement {
+            sequence: round.sequence,
+            position,
+            tail_sequence: tail.sequence,
+            tail_position: tail.position,
+        })
     }
 
     fn find_room(&self, bytes: u64) -> Option<u64> {
         let Some(tail) = self.live.front() else {
-            return (bytes <= self.ring_bytes).then_some(if self.head + bytes <= self.ring_bytes { self.head } else { 0 });
+            return (bytes <= self.capacity_bytes).then_some(if self.head + bytes <= self.capacity_bytes {
+                self.head
+            } else {
+                0
+            });
         };
         let wrapped = self.live.back().is_some_and(|last| last.position < tail.position);
         if wrapped {
             return (self.head + bytes <= tail.position).then_some(self.head);
         }
-        if self.head + bytes <= self.ring_bytes {
+        if self.head + bytes <= self.capacity_bytes {
             return Some(self.head);
         }
         // A round is never split: it goes to the start of the ring, if the oldest live one leaves room there.
@@ -102,15 +111,15 @@ impl Ring {
     pub fn live_bytes(&self) -> u64 {
         let (Some(tail), Some(last)) = (self.live.front(), self.live.back()) else { return 0 };
         if last.position < tail.position {
-            self.ring_bytes - tail.position + last.position + last.bytes
+            self.capacity_bytes - tail.position + last.position + last.bytes
         } else {
             last.position + last.bytes - tail.position
         }
     }
 
     /// Length of the ring in bytes.
-    pub fn ring_bytes(&self) -> u64 {
-        self.ring_bytes
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
     }
 }
 
@@ -152,7 +161,13 @@ impl<E: Env> Journal<E> {
 
     /// A header for the generation after `generation`, with a nonce of its own.
     pub fn next_header(env: &E, shard_index: u16, shard_count: u16, ring_bytes: u64, generation: u64) -> JournalHeader {
-        JournalHeader { shard_index, shard_count, ring_bytes, generation: generation + 1, nonce: env.random().next_u64() }
+        JournalHeader {
+            shard_index,
+            shard_count,
+            ring_bytes,
+            generation: generation + 1,
+            nonce: env.random().next_u64(),
+        }
     }
 
     /// The places of the rounds.

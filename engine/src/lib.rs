@@ -16,6 +16,7 @@ pub mod io;
 pub mod checkpoint;
 pub mod journal;
 pub mod log;
+pub mod producer_state;
 pub mod recovery;
 pub mod segment;
 pub mod store;

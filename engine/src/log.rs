@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use crate::format::segment_header::RECORDS_START;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
+use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
 use index::OffsetIndex;
 use offsets::{LogOffsets, Mark, Offsets};
@@ -70,6 +71,15 @@ pub enum InSegment {
 /// The answer to a waiting append: durable, or the reason why it may not be.
 pub type Durability = Result<(), Failure>;
 
+/// What is learnt by reading a log's batches.
+#[derive(Debug, Default)]
+pub struct LogContents {
+    /// Where batches start.
+    pub index: OffsetIndex,
+    /// What idempotent producers have sent.
+    pub producers: ProducerStates,
+}
+
 /// What recovery knows of a log.
 #[derive(Debug)]
 pub struct RecoveredLog {
@@ -80,8 +90,8 @@ pub struct RecoveredLog {
     /// How far it is known to have been durable. The end of the log, unless damage was found: then it is further on, and
     /// checkpoints have to remember it, or the damage would pass for a torn end at the next start.
     pub recorded_end: Mark,
-    /// Its index; `None` when the segment was not read because it is known to be whole.
-    pub index: Option<OffsetIndex>,
+    /// What its segment's batches say; `None` when it was not read because it is known to be whole.
+    pub contents: Option<LogContents>,
     /// Leader epoch of the last batch.
     pub leader_epoch: LeaderEpoch,
     /// Set when damage was found.
@@ -95,7 +105,7 @@ impl RecoveredLog {
             segment_base: None,
             offsets: Offsets::recovered(Offset::ZERO, Mark::RECORDS_START),
             recorded_end: Mark::RECORDS_START,
-            index: Some(OffsetIndex::default()),
+            contents: Some(LogContents::default()),
             leader_epoch: LeaderEpoch::new(-1),
             failure: None,
         }
@@ -103,6 +113,7 @@ impl RecoveredLog {
 }
 
 /// One partition's log.
+#[expect(clippy::struct_excessive_bools, reason = "each is a task or a wish of its own; all combinations occur")]
 pub struct Log<E: Env> {
     /// Its partition.
     pub id: PartitionId,
@@ -134,10 +145,10 @@ pub struct Log<E: Env> {
     pub leader_epoch: LeaderEpoch,
     /// The bytes in memory.
     pub tail: Tail<<E::Disk as Disk>::Buffer>,
-    /// Where batches start, from `unindexed_end` on.
-    pub index: OffsetIndex,
-    /// Batches below are not in the index yet: the log was closed in order and not read since.
-    pub unindexed_end: Position,
+    /// What the batches from `unread_end` on say.
+    pub contents: LogContents,
+    /// Batches below were not read yet: the log was closed in order and not used since.
+    pub unread_end: Position,
     waiters: VecDeque<(Offset, OneshotSender<Durability>)>,
     watches: Vec<(Offset, Weak<Event>)>,
 }
@@ -145,8 +156,8 @@ pub struct Log<E: Env> {
 impl<E: Env> Log<E> {
     /// The log as recovery found it.
     pub fn new(id: PartitionId, recovered: RecoveredLog) -> Self {
-        let RecoveredLog { segment_base, offsets, recorded_end, index, leader_epoch, failure } = recovered;
-        let unindexed_end = if index.is_some() { RECORDS_START } else { offsets.durable().position };
+        let RecoveredLog { segment_base, offsets, recorded_end, contents, leader_epoch, failure } = recovered;
+        let unread_end = if contents.is_some() { RECORDS_START } else { offsets.durable().position };
         Self {
             id,
             segment_base,
@@ -163,8 +174,8 @@ impl<E: Env> Log<E> {
             failure,
             leader_epoch,
             tail: Tail::default(),
-            index: index.unwrap_or_default(),
-            unindexed_end,
+            contents: contents.unwrap_or_default(),
+            unread_end,
             waiters: VecDeque::new(),
             watches: Vec::new(),
         }
@@ -195,11 +206,23 @@ impl<E: Env> Log<E> {
         let bytes = batch.bytes();
         self.tail.append(position, bytes, |copy| batch::assign_offsets(copy, base_offset.get(), epoch.get()), allocate);
         self.offsets.append(Mark { offset: end_offset, position: position.plus(bytes.len()) });
-        self.index.push(base_offset, position, batch.header().max_timestamp.get());
+        self.contents.index.push(base_offset, position, batch.header().max_timestamp.get());
+        self.contents.producers.note(batch.header(), base_offset, end_offset);
         self.leader_epoch = epoch;
+        Some((base_offset, self.durable(end_offset)))
+    }
+
+    /// Resolves once everything below `end` is durable.
+    pub fn durable(&mut self, end: Offset) -> OneshotReceiver<Durability> {
         let (sender, receiver) = oneshot();
-        self.waiters.push_back((end_offset, sender));
-        Some((base_offset, receiver))
+        if end <= self.offsets.durable().offset {
+            sender.send(Ok(()));
+        } else {
+            // Nearly always the last place; only one who waits for a duplicate comes in between.
+            let place = self.waiters.partition_point(|(other, _)| *other <= end);
+            self.waiters.insert(place, (end, sender));
+        }
+        receiver
     }
 
     /// Bytes that are not in the segment yet.

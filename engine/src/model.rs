@@ -183,7 +183,9 @@ mod tests {
         let id = PartitionId { topic: TopicId::from_bytes([0xab; 16]), partition: 12 };
         assert_eq!(PartitionId::parse_directory_name(&id.directory_name()), Some(id));
         let hex = "ab".repeat(16);
-        for wrong in ["", "x-0", &hex, &format!("{hex}-"), &format!("{hex}-01"), &format!("{hex}--1"), &hex.to_uppercase()] {
+        for wrong in
+            ["", "x-0", &hex, &format!("{hex}-"), &format!("{hex}-01"), &format!("{hex}--1"), &hex.to_uppercase()]
+        {
             assert_eq!(PartitionId::parse_directory_name(wrong), None, "{wrong}");
         }
     }

@@ -1,7 +1,7 @@
 //! Brings a shard's logs back: opens a directory and yields logs. The only code that meets a torn tail.
 //!
 //! 1. Read the shard's checkpoint and its journal. A clean checkpoint newer than the journal means that every log ends
-//!    where the checkpoint says: nothing is scanned, and a log's index is read back when the log is first read.
+//!    where the checkpoint says: nothing is scanned, and a log's batches are read when it is first used.
 //! 2. Otherwise, for each partition directory that belongs to the shard: put the journal's pieces back into the segment,
 //!    then scan it. The recorded durable end is the largest of what the checkpoint, the journal's notes and its pieces
 //!    say. A log that does not reach it is damaged: it stays as it is, offline, named in the report. Behind it lies at
@@ -127,10 +127,9 @@ pub(crate) async fn recover_shard<E: Env>(
     let generation = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
     let journal_path = directory.join(journal::file_name(config.shard_index));
     let contents = journal_scan::read(env, &journal_path, generation).await?;
-    if let Some(found) = contents.as_ref().map(|contents| contents.header.shard_count) {
-        if found != config.shard_count {
-            return Err(OpenError::ShardCount { found, wanted: config.shard_count });
-        }
+    let found = contents.as_ref().map(|contents| contents.header.shard_count);
+    if let Some(found) = found.filter(|found| *found != config.shard_count) {
+        return Err(OpenError::ShardCount { found, wanted: config.shard_count });
     }
     let journal_generation = contents.as_ref().map_or(0, |contents| contents.header.generation);
     let clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.clean) && journal_generation < generation;
@@ -184,12 +183,17 @@ pub(crate) async fn recover_logs<E: Env>(
     owned: impl Fn(PartitionId) -> bool,
 ) -> Result<(Vec<(PartitionId, RecoveredLog)>, RecoveryReport), OpenError> {
     let Sources { checkpoint, mut journaled, clean } = sources;
-    let entries: BTreeMap<_, _> =
-        checkpoint.into_iter().flat_map(|checkpoint| checkpoint.entries).map(|entry| (entry.partition, entry)).collect();
+    let entries: BTreeMap<_, _> = checkpoint
+        .into_iter()
+        .flat_map(|checkpoint| checkpoint.entries)
+        .map(|entry| (entry.partition, entry))
+        .collect();
     let logs_directory = logs_directory(directory);
     let names = env.disk().read_dir(&logs_directory).await.map_err(OpenError::io("listing the logs"))?;
-    let found = names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
-    let ids: BTreeSet<_> = found.chain(entries.keys().copied()).chain(journaled.keys().copied()).filter(|id| owned(*id)).collect();
+    let found =
+        names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
+    let ids: BTreeSet<_> =
+        found.chain(entries.keys().copied()).chain(journaled.keys().copied()).filter(|id| owned(*id)).collect();
     let mut report = RecoveryReport { clean, log_count: ids.len(), ..RecoveryReport::default() };
     let (mut logs, mut unknown) = (Vec::with_capacity(ids.len()), Vec::new());
     for id in ids {
@@ -217,13 +221,13 @@ fn whole_log(entry: &CheckpointEntry) -> RecoveredLog {
         segment_base: Some(entry.segment_base),
         offsets: Offsets::recovered(entry.start_offset, end),
         recorded_end: end,
-        index: None,
+        contents: None,
         leader_epoch: entry.leader_epoch,
         failure: None,
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Outcome {
     scanned_bytes: u64,
     piece_count: usize,
@@ -251,7 +255,11 @@ struct LogRecovery<'a, E: Env> {
 }
 
 impl<E: Env> LogRecovery<'_, E> {
-    async fn run(&self, entry: Option<CheckpointEntry>, journaled: JournaledLog) -> io::Result<(RecoveredLog, Outcome)> {
+    async fn run(
+        &self,
+        entry: Option<CheckpointEntry>,
+        journaled: JournaledLog,
+    ) -> io::Result<(RecoveredLog, Outcome)> {
         let piece_end = journaled.pieces.last().map_or(Position::default(), |(start, piece)| start.plus(piece.len()));
         let recorded = Recorded {
             start_offset: entry.map_or(Offset::ZERO, |entry| entry.start_offset),
@@ -322,7 +330,7 @@ impl<E: Env> LogRecovery<'_, E> {
             offsets: Offsets::recovered(recorded.start_offset.min(scanned.end.offset), scanned.end),
             recorded_end: Mark { position: recorded.end.max(scanned.end.position), ..scanned.end },
             failure: damaged.then(|| Failure::Corrupt(scan::damage(segment, &scanned, recorded.end))),
-            index: Some(scanned.index),
+            contents: Some(scanned.contents),
             leader_epoch: scanned.leader_epoch,
         };
         Ok((log, outcome))

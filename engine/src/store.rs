@@ -26,7 +26,7 @@
 //! after it, nobody knows what is on the device. Restarting recovers them.
 
 mod checkpointing;
-mod indexing;
+mod contents;
 mod prepare;
 mod read;
 mod round;
@@ -45,6 +45,7 @@ use crate::journal::Journal;
 use crate::log::offsets::LogOffsets;
 use crate::log::{Corruption, Durability, Failure, Log, RecoveredLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
+use crate::producer_state::{SequenceError, Verdict};
 use crate::recovery::{self, OpenError, RecoveryReport};
 
 pub use read::{FirstBatch, Read, TimeQuery, TimedOffset};
@@ -80,6 +81,9 @@ pub enum AppendError {
     /// The log is offline.
     #[error("the log is offline: {0}")]
     Offline(Failure),
+    /// The batch does not follow its producer's last one.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
     /// The log's offsets are used up.
     #[error("the log's offsets are used up")]
     OffsetsExhausted,
@@ -121,7 +125,9 @@ pub struct Ticket(OneshotReceiver<Durability>);
 impl Ticket {
     /// Waits until the batch is on the device. An error means that it may or may not be there after the next recovery.
     pub async fn durable(self) -> Durability {
-        self.0.await.unwrap_or_else(|| Err(Failure::Io { operation: "closing the store", reason: "the round never ran".into() }))
+        self.0.await.unwrap_or_else(|| {
+            Err(Failure::Io { operation: "closing the store", reason: "the round never ran".into() })
+        })
     }
 }
 
@@ -181,7 +187,8 @@ impl<E: Env> Store<E> {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let recovered = recovery::recover_shard(&env, &config, owned).await?;
         let logs_directory = recovery::logs_directory(&config.directory);
-        let flush_scope = env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
+        let flush_scope =
+            env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
         let logs = recovered.logs.into_iter().map(|(id, log)| (id, Rc::new(RefCell::new(Log::new(id, log)))));
         let inner = Rc::new(Inner {
             logs: RefCell::new(logs.collect()),
@@ -235,10 +242,22 @@ impl<E: Env> Store<E> {
     /// Appends a batch at the end of a log, with its base offset and `epoch` filled in. The batch is readable and
     /// acknowledgeable only once the ticket resolves.
     ///
-    /// The first append after a restart may have to load the log's partial last block: hence the wait.
-    pub async fn append(&self, id: PartitionId, batch: &BatchView<'_>, epoch: LeaderEpoch) -> Result<Appended, AppendError> {
+    /// A batch that its idempotent producer sent before is not appended again: it is answered with its first offset, and
+    /// its ticket resolves once that first one is durable.
+    ///
+    /// The first append after a restart may have to load the log's partial last block, or read what its producers sent:
+    /// hence the wait.
+    pub async fn append(
+        &self,
+        id: PartitionId,
+        batch: &BatchView<'_>,
+        epoch: LeaderEpoch,
+    ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
+        if batch.header().producer_id.get() >= 0 {
+            contents::ensure(inner, &log).await.map_err(AppendError::Offline)?;
+        }
         prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
         if inner.closing.get() {
             return Err(AppendError::Closing);
@@ -247,10 +266,13 @@ impl<E: Env> Store<E> {
             return Err(AppendError::Offline(failure.clone()));
         }
         let mut borrowed = log.borrow_mut();
+        let log_start_offset = borrowed.offsets.start();
+        if let Verdict::Duplicate { base_offset, end_offset } = borrowed.contents.producers.check(batch.header())? {
+            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.durable(end_offset)) });
+        }
         let memory_before = borrowed.tail.memory_bytes();
         let appended = borrowed.append(batch, epoch, |bytes| inner.env.disk().buffer(bytes));
         let (base_offset, ticket) = appended.ok_or(AppendError::OffsetsExhausted)?;
-        let log_start_offset = borrowed.offsets.start();
         inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
         inner.undurable_bytes.set(inner.undurable_bytes.get() + batch.bytes().len());
         drop(borrowed);

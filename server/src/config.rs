@@ -225,7 +225,7 @@ impl Config {
     pub fn describe(&self) -> String {
         let lines: Vec<String> = self.effective.iter().map(ToString::to_string).collect();
         let memory = self.shards.memory.to_string().replace('\n', "\n# ");
-        format!("{}\n\n# {} shards, memory: {memory}\n", lines.join("\n"), self.shards.count)
+        format!("{}\n\n# memory: {memory}\n", lines.join("\n"))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The broker: Kafka's wire protocol in front of the storage engine.
 //!
 //! Modules in reading order. `config` says what the broker is to be; `machine` and `preflight` what it stands on; `lock`
-//! and `identity` whose data directory it is; `run` puts them together and hands over to the shards.
+//! and `identity` whose data directory it is; `run` puts them together and hands over to the shards. `metadata` is the
+//! cluster's table of brokers and topics, pure.
 
 pub mod banner;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod identity;
 pub mod lock;
 pub mod logging;
 pub mod machine;
+pub mod metadata;
 pub mod preflight;
 pub mod run;
 pub mod signals;

@@ -36,6 +36,8 @@ mod tests;
 use std::ops::Range;
 use std::rc::Rc;
 
+use crate::FlushScope;
+
 use self::executor::Core;
 
 pub use self::clock::SimClock;
@@ -161,6 +163,8 @@ pub struct DiskConfig {
     pub sync_latency_ns: Range<u64>,
     /// Whether two writes in flight to the same block are a defect of the caller.
     pub check_overlaps: bool,
+    /// What `sync_data` reaches.
+    pub flush_scope: FlushScope,
 }
 
 /// How the network behaves.
@@ -196,6 +200,7 @@ impl Default for DiskConfig {
             latency_ns: 10_000..200_000,
             sync_latency_ns: 100_000..2_000_000,
             check_overlaps: true,
+            flush_scope: FlushScope::Device,
         }
     }
 }

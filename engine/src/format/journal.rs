@@ -192,7 +192,11 @@ impl<'a> RoundEncoder<'a> {
 
     /// Starts a round of `entry_count` entries in zeroed memory of [`Self::round_bytes`].
     pub fn new(target: &'a mut [u8], entry_count: usize) -> Self {
-        Self { target, entry_position: ROUND_HEADER_BYTES, piece_position: ROUND_HEADER_BYTES + entry_count * ENTRY_BYTES }
+        Self {
+            target,
+            entry_position: ROUND_HEADER_BYTES,
+            piece_position: ROUND_HEADER_BYTES + entry_count * ENTRY_BYTES,
+        }
     }
 
     /// Adds an entry and the bytes of its piece (empty for a durable end).

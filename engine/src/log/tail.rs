@@ -105,7 +105,13 @@ impl<B: Buffer> Tail<B> {
     ///
     /// # Panics
     /// When [`Self::needs_prefix`] holds.
-    pub fn append(&mut self, end: Position, batch: &[u8], adjust: impl FnOnce(&mut [u8]), allocate: impl FnOnce(usize) -> B) {
+    pub fn append(
+        &mut self,
+        end: Position,
+        batch: &[u8],
+        adjust: impl FnOnce(&mut [u8]),
+        allocate: impl FnOnce(usize) -> B,
+    ) {
         assert!(!self.needs_prefix(end), "the partial last block is loaded first");
         let room = self.chunks.back().filter(|chunk| chunk.state == ChunkState::Open).map(|chunk| chunk.buffer.room());
         if room.is_none_or(|room| room < batch.len()) {

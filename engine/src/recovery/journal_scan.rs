@@ -39,7 +39,11 @@ pub(crate) enum JournalError {
 /// Reads a journal; `None` when there is no such file.
 ///
 /// `ignored_below`: rounds of an older generation are all in segments and are not looked at.
-pub(crate) async fn read<E: Env>(env: &E, path: &Path, ignored_below: u64) -> Result<Option<JournalContents>, JournalError> {
+pub(crate) async fn read<E: Env>(
+    env: &E,
+    path: &Path,
+    ignored_below: u64,
+) -> Result<Option<JournalContents>, JournalError> {
     let file = match env.disk().open(path, OpenMode::Existing).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
@@ -57,7 +61,9 @@ pub(crate) async fn read<E: Env>(env: &E, path: &Path, ignored_below: u64) -> Re
         return Ok(Some(contents));
     }
     let ring = read_ring::<E>(&file, header.ring_bytes).await?;
-    for (position, round) in live_rounds(&ring, header.nonce).map_err(|(position, what)| corrupt(position + RING_START, what))? {
+    for (position, round) in
+        live_rounds(&ring, header.nonce).map_err(|(position, what)| corrupt(position + RING_START, what))?
+    {
         contents.take(&round).map_err(|what| corrupt(position + RING_START, what))?;
     }
     Ok(Some(contents))
@@ -88,15 +94,14 @@ pub(crate) fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>
     }
     let Some((newest, (_, round))) = rounds.last_key_value() else { return Ok(Vec::new()) };
     let (newest, tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
-    let mut live = rounds.split_off(&tail);
-    let mut expected = tail;
-    for (sequence, (position, _)) in &live {
+    let live = rounds.split_off(&tail);
+    for (expected, (sequence, (position, _))) in (tail..).zip(&live) {
         if *sequence != expected || (*sequence == tail && *position != tail_position) {
-            return Err((*position, format!("round {expected} is missing or damaged, but round {newest} was written after it")));
+            let what = format!("round {expected} is missing or damaged, but round {newest} was written after it");
+            return Err((*position, what));
         }
-        expected += 1;
     }
-    Ok(std::mem::take(&mut live).into_values().collect())
+    Ok(live.into_values().collect())
 }
 
 impl JournalContents {

@@ -5,9 +5,8 @@ use std::io;
 use millrace_protocol::batch::{BatchError, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Buffer, Env, Tasks};
 
-use crate::log::Corruption;
-use crate::log::index::OffsetIndex;
 use crate::log::offsets::Mark;
+use crate::log::{Corruption, LogContents};
 use crate::model::{LeaderEpoch, Offset, Position};
 use crate::segment::Segment;
 
@@ -20,8 +19,8 @@ const REMAINDER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Scan {
     /// Where the whole, consecutive batches end.
     pub(crate) end: Mark,
-    /// The index of what was scanned.
-    pub(crate) index: OffsetIndex,
+    /// What the scanned batches say.
+    pub(crate) contents: LogContents,
     /// Leader epoch of the last batch, -1 when there is none.
     pub(crate) leader_epoch: LeaderEpoch,
     /// Why the scan ended there.
@@ -38,7 +37,8 @@ pub(crate) async fn scan<E: Env>(
     start: Mark,
     limit: Option<Position>,
 ) -> io::Result<Scan> {
-    let mut scan = Scan { end: start, index: OffsetIndex::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
+    let mut scan =
+        Scan { end: start, contents: LogContents::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
     let mut window_bytes = WINDOW_BYTES;
     while limit.is_none_or(|limit| scan.end.position < limit) {
         let window_start = scan.end.position.block_floor();
@@ -83,9 +83,9 @@ enum Step {
 
 impl Scan {
     fn take(&mut self, bytes: &[u8]) -> Step {
-        let batch = match BatchView::parse_prefix(bytes) {
+        let batch = match BatchView::parse(bytes) {
             Ok(batch) => batch,
-            Err(BatchError::Incomplete { needed_bytes }) => return Step::Incomplete { bytes: needed_bytes },
+            Err(BatchError::Incomplete { needed_bytes, .. }) => return Step::Incomplete { bytes: needed_bytes },
             Err(_) if bytes.iter().take(BLOCK_BYTES).all(|byte| *byte == 0) => return Step::Stop("end of records"),
             Err(_) => return Step::Stop("a batch's checksum or header does not hold"),
         };
@@ -93,14 +93,15 @@ impl Scan {
         if header.base_offset.get() != self.end.offset.get() {
             return Step::Stop("a batch's base offset is not the expected one");
         }
-        let leader_epoch = LeaderEpoch::new(header.partition_leader_epoch.get());
+        let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
         if leader_epoch < self.leader_epoch {
             return Step::Stop("a batch's leader epoch is lower than the one before");
         }
         let Some(end_offset) = self.end.offset.checked_add(i64::from(header.last_offset_delta.get()) + 1) else {
             return Step::Stop("a batch's offsets leave the number range");
         };
-        self.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
+        self.contents.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
+        self.contents.producers.note(header, self.end.offset, end_offset);
         self.leader_epoch = leader_epoch;
         self.end = Mark { offset: end_offset, position: self.end.position.plus(batch.bytes().len()) };
         Step::Taken
@@ -110,7 +111,8 @@ impl Scan {
 /// The report of damage below `durable_end`, where a scan stopped early.
 pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, durable_end: Position) -> Corruption {
     let position = scan.end.position.get();
-    let what = format!("{} at offset {}, below the durable end at byte {}", scan.stop, scan.end.offset, durable_end.get());
+    let what =
+        format!("{} at offset {}, below the durable end at byte {}", scan.stop, scan.end.offset, durable_end.get());
     Corruption { file: segment.path().to_owned(), position, what }
 }
 

@@ -18,7 +18,7 @@ pub(super) fn consider<E: Env>(inner: &Rc<Inner<E>>) {
     let due = {
         let mut journal = inner.journal.borrow_mut();
         let ring = journal.ring();
-        ring.live_bytes() > ring.ring_bytes() / 2
+        ring.live_bytes() > ring.capacity_bytes() / 2
     };
     if due && inner.failure.borrow().is_none() && !inner.closing.get() && !inner.checkpoint_running.replace(true) {
         inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner)));
@@ -50,8 +50,7 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
         let version = inner.round_ended.version();
         let prepared = inner.prepared.version();
         let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
-        let pending: Vec<_> =
-            logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
+        let pending: Vec<_> = logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
         if pending.is_empty() {
             return;
         }

@@ -6,11 +6,11 @@
 
 use std::rc::Rc;
 
-use millrace_protocol::batch::{BATCH_HEADER_BYTES, BatchHeader, BatchView};
+use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchHeader, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Disk, Env};
 use zerocopy::FromBytes;
 
-use super::{Inner, ReadError, SharedLog, Store, indexing, prepare};
+use super::{ReadError, SharedLog, Store, contents, prepare};
 use crate::io::{AppendBuffer, Slice};
 use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::log::offsets::{LogOffsets, Mark};
@@ -67,7 +67,7 @@ impl<E: Env> Store<E> {
         first: FirstBatch,
     ) -> Result<Read<E>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
-        indexing::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+        contents::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let (offsets, visible) = {
             let log = log.borrow();
             (log.offsets(), log.offsets.visible())
@@ -75,7 +75,7 @@ impl<E: Env> Store<E> {
         if from < offsets.start || from > offsets.log_end {
             return Err(ReadError::OffsetOutOfRange(offsets));
         }
-        let position = log.borrow().index.find(from);
+        let position = log.borrow().contents.index.find(from);
         let Some(position) = position.filter(|_| from < visible.offset) else {
             return Ok(Read { slices: Vec::new(), bytes: 0, offsets });
         };
@@ -88,7 +88,7 @@ impl<E: Env> Store<E> {
                     return Ok(Read { bytes: end.bytes_since(start), slices, offsets });
                 }
                 Walk::Short { bytes } => window_bytes = bytes,
-                Walk::Damaged { position, what } => return Err(self.damaged(&log, position, what)),
+                Walk::Damaged { position, what } => return Err(damaged(&log, position, what)),
             }
         }
     }
@@ -98,14 +98,14 @@ impl<E: Env> Store<E> {
     /// Records of compressed batches are not looked at one by one yet: such a batch answers with its first record.
     pub async fn offset_by_time(&self, id: PartitionId, query: TimeQuery) -> Result<Option<TimedOffset>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
-        indexing::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+        contents::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let (timestamp, position, visible) = {
             let log = log.borrow();
             let timestamp = match query {
                 TimeQuery::AtOrAfter(timestamp) => Some(timestamp),
-                TimeQuery::Largest => log.index.timestamp_max(),
+                TimeQuery::Largest => log.contents.index.timestamp_max(),
             };
-            let position = timestamp.and_then(|timestamp| log.index.find_by_time(timestamp));
+            let position = timestamp.and_then(|timestamp| log.contents.index.find_by_time(timestamp));
             (timestamp, position, log.offsets.visible())
         };
         let (Some(timestamp), Some(mut position)) = (timestamp, position) else { return Ok(None) };
@@ -113,7 +113,7 @@ impl<E: Env> Store<E> {
         while position < visible.position {
             let window = self.window(&log, position, window_bytes, visible).await?;
             let Some(header) = window.header(position) else {
-                return Err(self.damaged(&log, position, "a batch's header is cut off"));
+                return Err(damaged(&log, position, "a batch's header is cut off"));
             };
             let end = position.plus(batch_bytes(&header));
             if end > window.end() && end <= visible.position {
@@ -168,13 +168,13 @@ impl<E: Env> Store<E> {
         let segment = prepare::open(&self.inner, log).await.map_err(failed)?;
         let buffer = segment.read(start, end.bytes_since(start)).await.map_err(failed)?;
         let buffer = buffer.map(AppendBuffer::sealed).filter(|buffer| buffer.filled() >= end.bytes_since(start));
-        buffer.map(Rc::new).ok_or_else(|| self.damaged(log, start, "the file is shorter than the log"))
+        buffer.map(Rc::new).ok_or_else(|| damaged(log, start, "the file is shorter than the log"))
     }
+}
 
-    fn damaged(&self, log: &SharedLog<E>, position: Position, what: &str) -> ReadError {
-        let file = log.borrow().segment.as_ref().map(|segment| segment.path().to_owned()).unwrap_or_default();
-        ReadError::Corrupt(Corruption { file, position: position.get(), what: what.to_owned() })
-    }
+fn damaged<E: Env>(log: &SharedLog<E>, position: Position, what: &str) -> ReadError {
+    let file = log.borrow().segment.as_ref().map(|segment| segment.path().to_owned()).unwrap_or_default();
+    ReadError::Corrupt(Corruption { file, position: position.get(), what: what.to_owned() })
 }
 
 /// Consecutive slices of a log.
@@ -200,7 +200,7 @@ impl<B: millrace_runtime::Buffer> Window<B> {
 
     /// The header of the batch at `position`; `None` when it is not all inside the window.
     fn header(&self, position: Position) -> Option<BatchHeader> {
-        let end = position.plus(BATCH_HEADER_BYTES);
+        let end = position.plus(BATCH_BYTES_MIN);
         if end > self.end() {
             return None;
         }
@@ -247,14 +247,15 @@ impl<B: millrace_runtime::Buffer> Window<B> {
                 return Walk::Short { bytes: position.plus(2 * BLOCK_BYTES).bytes_since(self.start) };
             };
             let batch_end = position.plus(batch_bytes(&header));
-            if batch_bytes(&header) < BATCH_HEADER_BYTES || batch_end > self.visible.position {
+            if batch_bytes(&header) < BATCH_BYTES_MIN || batch_end > self.visible.position {
                 return Walk::Damaged { position, what: "a batch's length leaves the log" };
             }
             let last_offset = header.base_offset.get() + i64::from(header.last_offset_delta.get());
             if start.is_some() || last_offset >= from.get() {
                 let within = batch_end.bytes_since(*start.get_or_insert(position)) <= bytes_max;
                 let is_first = start == Some(position);
-                if !within && !(is_first && first == FirstBatch::WholeEvenIfLarger) {
+                let allowed = within || (is_first && first == FirstBatch::WholeEvenIfLarger);
+                if !allowed {
                     break;
                 }
                 if batch_end > self.end() {
@@ -280,12 +281,11 @@ fn batch_bytes(header: &BatchHeader) -> usize {
 /// The first record of a batch whose timestamp is at least `timestamp`; the batch has one.
 fn first_record(header: &BatchHeader, batch: &[u8], timestamp: i64) -> TimedOffset {
     let base = Offset::new(header.base_offset.get().max(0));
-    let leader_epoch = LeaderEpoch::new(header.partition_leader_epoch.get());
-    let records = BatchView::parse(batch).ok().filter(|batch| !batch.is_compressed());
-    let found = records.and_then(|batch| {
-        let mut records = batch.records();
-        records.find_map(|record| record.ok().filter(|record| record.timestamp >= timestamp).map(|record| (record.offset, record.timestamp)))
-    });
-    let (offset, timestamp) = found.map_or((base, header.max_timestamp.get()), |(offset, timestamp)| (Offset::new(offset.max(0)), timestamp));
+    let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
+    // Compressed records are not looked at; neither are damaged ones: the batch's own fields answer then.
+    let records = BatchView::parse(batch).and_then(|batch| batch.records()).into_iter().flatten().map_while(Result::ok);
+    let found = records.map(|record| (record.offset, record.timestamp)).find(|(_, found)| *found >= timestamp);
+    let (offset, timestamp) =
+        found.map_or((base, header.max_timestamp.get()), |(offset, found)| (Offset::new(offset.max(0)), found));
     TimedOffset { offset, timestamp, leader_epoch }
 }

@@ -98,7 +98,7 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
     Some(Round { pieces, segment_writes, journal_write })
 }
 
-/// Lays the journal's part of a round out. `None` when the ring has no room for it.
+/// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.
 fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<JournalWrite<E>> {
     let mut unrecorded = inner.unrecorded.borrow_mut();
     unrecorded.retain(|log| log.borrow().failure.is_none());
@@ -112,6 +112,9 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<Jou
         })
         .collect();
     let entry_count = pieces.len() + unrecorded.len();
+    if entry_count == 0 {
+        return None;
+    }
     let piece_bytes = slices.iter().map(crate::io::Slice::bytes).sum();
     let round_bytes = u64::try_from(RoundEncoder::round_bytes(entry_count, piece_bytes)).expect("a round fits u64");
     let mut journal = inner.journal.borrow_mut();
@@ -159,7 +162,8 @@ async fn execute<E: Env>(inner: &Inner<E>, round: Round<E>) {
     let Round { pieces, segment_writes, journal_write } = round;
     let sequence = journal_write.as_ref().map(|write| write.placement.sequence);
     let journal_file = inner.journal.borrow().file();
-    let (journal_result, segment_results) = join(write_journal(journal_write), join_all(segment_writes.iter().map(write_segment))).await;
+    let (journal_result, segment_results) =
+        join(write_journal(journal_write), join_all(segment_writes.iter().map(write_segment))).await;
     let flushed = match journal_result {
         Ok(()) => flush(inner, &journal_file, &segment_writes).await,
         Err(error) => Err(Failure::Io { operation: "writing the journal", reason: error.to_string() }),
@@ -204,7 +208,8 @@ async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>, writes: &[Seg
     let result = match inner.flush_scope {
         FlushScope::Device => journal.sync().await,
         FlushScope::File => {
-            let (journal_result, results) = join(journal.sync(), join_all(writes.iter().map(|write| write.segment.sync()))).await;
+            let (journal_result, results) =
+                join(journal.sync(), join_all(writes.iter().map(|write| write.segment.sync()))).await;
             results.into_iter().fold(journal_result, Result::and)
         }
     };
@@ -226,8 +231,6 @@ fn finish_segment_write<E: Env>(inner: &Inner<E>, write: SegmentWrite<E>) {
     let mut eviction = inner.eviction.borrow_mut();
     eviction.extend(chunks.iter().map(|_| Rc::clone(&log)));
 }
-
-use crate::log::InSegment;
 
 fn finish<E: Env>(inner: &Inner<E>, log: &mut Log<E>, end: Mark, in_segment: InSegment) {
     let newly_durable = end.position.bytes_since(log.offsets.durable().position);

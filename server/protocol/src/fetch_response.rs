@@ -16,7 +16,9 @@ use std::ops::Range;
 use crate::api_key::ApiKey;
 use crate::frame::LENGTH_BYTES;
 use crate::header::encode_response_header;
-use crate::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
+use crate::messages::fetch::{
+    EpochEndOffset, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, PartitionData, SnapshotId,
+};
 use crate::wire::{EncodeError, Layout, Writer};
 
 /// What goes to the socket next.
@@ -158,9 +160,9 @@ impl Encoder<'_> {
 
     fn encode_partition_tags(&mut self, partition: &PartitionData<'_>) -> Result<(), EncodeError> {
         let (version, PartitionData { diverging_epoch, current_leader, snapshot_id, .. }) = (self.version, partition);
-        let has_diverging_epoch = *diverging_epoch != Default::default();
-        let has_current_leader = *current_leader != Default::default();
-        let has_snapshot_id = *snapshot_id != Default::default();
+        let has_diverging_epoch = *diverging_epoch != EpochEndOffset::default();
+        let has_current_leader = *current_leader != LeaderIdAndEpoch::default();
+        let has_snapshot_id = *snapshot_id != SnapshotId::default();
         if !self.layout().is_flexible() {
             let fields = [
                 (has_diverging_epoch, "DivergingEpoch"),
@@ -224,13 +226,13 @@ const NODE_ENDPOINTS_FROM: i16 = 16;
 mod tests {
     use super::*;
     use crate::frame::encode_response;
-    use crate::messages::fetch::{LeaderIdAndEpoch, NodeEndpoint};
+    use crate::messages::fetch::NodeEndpoint;
     use crate::sampler::Sampler;
 
     const CORRELATION_ID: i32 = 0x0102_0304;
 
     /// Takes the records out of a response, as the broker has them beside it.
-    fn split<'a>(mut response: FetchResponse<'a>) -> (FetchResponse<'a>, Vec<&'a [u8]>) {
+    fn split(mut response: FetchResponse<'_>) -> (FetchResponse<'_>, Vec<&[u8]>) {
         let mut records = Vec::new();
         for partition in response.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
             records.push(partition.records.take().unwrap_or_default());

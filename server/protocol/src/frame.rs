@@ -64,7 +64,7 @@ pub fn encode_response<'a, M: Message<'a>>(
     })
 }
 
-/// Appends the response frame for an ApiVersions request of an unknown version (KIP-511).
+/// Appends the response frame for an `ApiVersions` request of an unknown version (KIP-511).
 pub fn encode_unsupported_api_versions(writer: &mut Writer, correlation_id: i32) -> Result<(), EncodeError> {
     let response = crate::header::unsupported_api_versions_response();
     debug_assert_eq!(ApiKey::ApiVersions.response_header_version(0), 0);

@@ -3,7 +3,7 @@
 //!
 //! Rules: a flexible request has header version 2, any other version 1; a flexible response has header version 1, any
 //! other version 0. Two exceptions: the client id is a classic string in every version, and the header of an
-//! ApiVersions response is always version 0 (KIP-511), because the client does not know yet what the broker speaks.
+//! `ApiVersions` response is always version 0 (KIP-511), because the client does not know yet what the broker speaks.
 //! Header version 0 of requests left with the APIs that had it.
 //!
 //! Must never look into a body.
@@ -106,9 +106,9 @@ pub fn decode_response_header(reader: &mut Reader<'_>, api_key: ApiKey, version:
     Ok(header.correlation_id)
 }
 
-/// The answer to an ApiVersions request of an unknown version: to be encoded as version 0, whatever was asked.
+/// The answer to an `ApiVersions` request of an unknown version: to be encoded as version 0, whatever was asked.
 ///
-/// It names the range of ApiVersions itself, from which clients choose the version they ask again with (KIP-511).
+/// It names the range of `ApiVersions` itself, from which clients choose the version they ask again with (KIP-511).
 pub fn unsupported_api_versions_response() -> ApiVersionsResponse<'static> {
     let versions = ApiVersionsResponse::VERSIONS;
     let api_version =
@@ -137,7 +137,7 @@ pub enum HeadError {
         /// The version asked for.
         version: i16,
     },
-    /// ApiVersions does not have this version. The answer is [`unsupported_api_versions_response`], in version 0.
+    /// `ApiVersions` does not have this version. The answer is [`unsupported_api_versions_response`], in version 0.
     #[error("ApiVersions has no version {version}")]
     UnsupportedApiVersions {
         /// The version asked for.

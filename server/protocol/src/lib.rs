@@ -18,6 +18,8 @@ pub mod api_key;
 #[allow(clippy::too_many_lines, reason = "generated: one arm per error")]
 pub mod error_code;
 #[allow(
+    clippy::match_same_arms,
+    clippy::semicolon_if_nothing_returned,
     clippy::struct_excessive_bools,
     clippy::too_many_lines,
     clippy::trivially_copy_pass_by_ref,

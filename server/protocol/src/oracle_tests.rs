@@ -4,8 +4,10 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as oracle;
 use kafka_protocol::protocol::{Decodable, Encodable, Message as OracleMessage};
+use kafka_protocol::records::{Compression, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions};
 use proptest::prelude::*;
 
+use crate::batch::{Attributes, BatchBuilder, BatchFields, BatchView, ProducerFields, RecordHeader};
 use crate::messages::every_message;
 use crate::sampler::Sampler;
 use crate::wire::{Message, Reader, Writer};
@@ -49,3 +51,32 @@ macro_rules! test_against_oracle {
 }
 
 every_message!(test_against_oracle);
+
+#[test]
+fn the_oracle_reads_our_batches_and_we_read_its() {
+    for seed in 0..200 {
+        let mut random = Sampler::new(seed);
+        let producer = ProducerFields { id: 1000, epoch: 3, base_sequence: 20 };
+        let attributes = Attributes::default().with_transactional();
+        let producer = Some(producer);
+        let mut builder = BatchBuilder::new(BatchFields { base_offset: 500, leader_epoch: 4, attributes, producer });
+        // The oracle refuses to encode an empty batch, and keeps headers in a map of its own order: at most one here.
+        let record_count = 1 + random.below(20);
+        // The oracle's base is the earliest time and not, as in Kafka, the first record's; rising times are both.
+        let mut timestamp_ms = 1_700_000_000_000;
+        for _ in 0..record_count {
+            let headers = random.nullable(|random| RecordHeader { key: b"trace", value: Some(random.next_bytes()) });
+            let (key, value) = (random.nullable(Sampler::next_bytes), random.nullable(Sampler::next_bytes));
+            timestamp_ms += i64::from(random.next_u16());
+            builder.push_with_headers(timestamp_ms, key, value, headers.as_slice());
+        }
+        let batch = builder.build();
+        let theirs = RecordBatchDecoder::decode(&mut Bytes::copy_from_slice(&batch)).expect("the oracle decodes it");
+        assert_eq!(theirs.records.len(), record_count);
+        let mut echoed = BytesMut::new();
+        let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+        RecordBatchEncoder::encode(&mut echoed, &theirs.records, &options).expect("the oracle encodes it");
+        assert_eq!(echoed, batch, "seed {seed}");
+        assert!(BatchView::parse_produced(&echoed).is_ok());
+    }
+}

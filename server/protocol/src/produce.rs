@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use crate::messages::produce::ProduceRequest;
-use crate::wire::{DecodeError, Layout, Reader, Uuid};
+use crate::wire::{DecodeError, Layout, Reader, Uuid, is_amplification_bounded};
 
 /// Where everything stands in the frame of one Produce request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,8 +117,8 @@ impl TopicKey {
 
 /// The count of an array that may not be null.
 ///
-/// One byte per element bounds the loop only; the vectors grow with what has really been read, at least five bytes an
-/// entry, so they obey [`crate::wire::AMPLIFICATION_MAX`] without a budget.
+/// One byte per element bounds the loop only. The vectors grow with the entries that have really been read, so a frame
+/// takes at most its own size times [`crate::wire::AMPLIFICATION_MAX`], and half as much again for the moment of growing.
 fn read_count(reader: &mut Reader<'_>, layout: Layout) -> Result<usize, DecodeError> {
     let position = reader.position();
     reader.read_nullable_count(layout, 1)?.ok_or(DecodeError::UnexpectedNull { position })
@@ -136,6 +136,10 @@ fn range_before(reader: &Reader<'_>, byte_count: usize) -> Range<usize> {
 fn text<'a>(frame: &'a [u8], range: &Range<usize>) -> Option<&'a str> {
     std::str::from_utf8(frame.get(range.clone())?).ok()
 }
+
+// A topic takes at least three bytes (length, count, tags) and a partition six; vectors grow by doubling.
+const _: () = assert!(is_amplification_bounded(2 * size_of::<TopicPosition>(), 3));
+const _: () = assert!(is_amplification_bounded(2 * size_of::<PartitionPosition>(), 6));
 
 const FLEXIBLE_FROM: i16 = 9;
 const TOPIC_ID_FROM: i16 = 13;

@@ -1,8 +1,15 @@
 //! `cargo dev`: the project's own tasks, one subcommand each.
 //!
 //! Owns only the dispatch; every task lives in a module of its name.
+#![forbid(unsafe_code)]
 
+mod ci;
+mod clients;
 mod codegen;
+mod pipeline;
+mod repository;
+mod test;
+mod tidy;
 
 use clap::{Parser, Subcommand};
 
@@ -17,10 +24,19 @@ struct Arguments {
 enum Task {
     /// Write the generated part of millrace-protocol from the message schemas.
     Codegen(codegen::Arguments),
+    /// Run the whole pipeline, as a build machine does.
+    Ci(ci::Arguments),
+    /// Run every check and every test, installing what is missing.
+    Test(test::Arguments),
+    /// Check the style rules that a machine can hold.
+    Tidy(tidy::Arguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().task {
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::Ci(arguments) => ci::run(&arguments),
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Tidy(arguments) => tidy::run(&arguments),
     }
 }

@@ -16,7 +16,7 @@ use super::file::GlommioFile;
 use super::names::Names;
 use super::operations::{Operations, io_error};
 use crate::Disk;
-use crate::disk::{DirEntry, OpenMode};
+use crate::disk::{DirEntry, FlushScope, OpenMode};
 
 /// The file system as one shard sees it.
 #[derive(Clone)]
@@ -96,6 +96,11 @@ impl Disk for GlommioDisk {
         self.operations.run_blocking((), move || std::fs::File::open(path)?.sync_all()).await
     }
 
+    async fn flush_scope(&self, path: &Path) -> io::Result<FlushScope> {
+        let path = path_to_c_string(path)?;
+        self.operations.run_blocking((), move || flush_scope(&path)).await
+    }
+
     async fn available_bytes(&self, path: &Path) -> io::Result<u64> {
         let path = path_to_c_string(path)?;
         self.operations.run_blocking((), move || available_bytes(&path)).await
@@ -127,6 +132,24 @@ fn read_dir(path: &Path) -> io::Result<Vec<DirEntry>> {
     }
     entries.sort();
     Ok(entries)
+}
+
+/// File systems that write an already written extent in place and pass `fdatasync` on to the device as a flush of its
+/// whole cache. Copy-on-write and network file systems are not among them, nor are those in memory.
+const OVERWRITING_FILE_SYSTEMS: [u64; 2] = [EXT_MAGIC, XFS_MAGIC];
+const EXT_MAGIC: u64 = 0xef53;
+const XFS_MAGIC: u64 = 0x5846_5342;
+
+fn flush_scope(path: &CString) -> io::Result<FlushScope> {
+    let mut answer = MaybeUninit::<libc::statfs64>::uninit();
+    // SAFETY: the path ends with a zero byte and the answer has room for the structure.
+    if unsafe { libc::statfs64(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the answer.
+    let answer = unsafe { answer.assume_init() };
+    let known = u64::try_from(answer.f_type).is_ok_and(|magic| OVERWRITING_FILE_SYSTEMS.contains(&magic));
+    Ok(if known { FlushScope::Device } else { FlushScope::File })
 }
 
 fn available_bytes(path: &CString) -> io::Result<u64> {

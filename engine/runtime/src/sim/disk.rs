@@ -19,7 +19,7 @@ use self::content::to_u64;
 use super::env::Place;
 use super::faults::{Failure, Operation};
 use super::machine::Ending;
-use crate::disk::{DirEntry, OpenMode};
+use crate::disk::{DirEntry, FlushScope, OpenMode};
 use crate::local::oneshot;
 use crate::{BLOCK_BYTES, Buffer, Disk, File};
 
@@ -96,6 +96,11 @@ impl Disk for SimDisk {
         .await
     }
 
+    async fn flush_scope(&self, _path: &Path) -> io::Result<FlushScope> {
+        self.place.check_alive().await?;
+        Ok(self.place.core.config.disk.flush_scope)
+    }
+
     async fn available_bytes(&self, _path: &Path) -> io::Result<u64> {
         operate(&self.place, Operation::Stat, |place| Ok(place.machine.volume.borrow().available_bytes())).await
     }
@@ -123,9 +128,11 @@ impl File for SimFile {
         assert_length(buffer.as_slice().len());
         assert_position(position);
         let start = begin(place, Operation::Write);
+        let hash = buffer.hash();
+        place.core.trace.fold(position ^ hash);
         let id = {
             let mut volume = place.machine.volume.borrow_mut();
-            volume.submit_write(self.open.inode, position, buffer, place.core.config.disk.check_overlaps)
+            volume.submit_write(self.open.inode, position, buffer, hash, place.core.config.disk.check_overlaps)
         };
         let (sender, receiver) = oneshot();
         // The event keeps the file open.
@@ -137,7 +144,6 @@ impl File for SimFile {
             let result = machine.volume.borrow_mut().complete_write(id, synchronous, failure, &machine.disk_random);
             sender.send(result);
         });
-        place.core.trace.fold(position);
         place.answer(receiver).await
     }
 
@@ -160,10 +166,11 @@ impl File for SimFile {
         let (file, failure) = (self.clone(), start.failure);
         let effect = move |place: &Rc<Place>| {
             let mut volume = place.machine.volume.borrow_mut();
+            let scope = place.core.config.disk.flush_scope;
             if failure.is_some() {
-                volume.lose_sync(file.open.inode, covered, &place.machine.disk_random);
+                volume.lose_sync(file.open.inode, covered, scope, &place.machine.disk_random);
             } else if !place.machine.faults.borrow().ignores_syncs {
-                volume.sync_data(file.open.inode, covered);
+                volume.sync_data(file.open.inode, covered, scope);
             }
             failure.map_or(Ok(()), |failure| Err(failure.to_error()))
         };

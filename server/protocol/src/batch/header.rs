@@ -1,6 +1,6 @@
 //! The 61 bytes before the records of a batch, as they stand in memory and on the wire.
 //!
-//! Kafka's DefaultRecordBatch documents the layout. Never decides what to do about a bad batch.
+//! Kafka's `DefaultRecordBatch` documents the layout. Never decides what to do about a bad batch.
 
 use zerocopy::big_endian::{I16, I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};

@@ -73,16 +73,10 @@ impl<'a> Iterator for Records<'a> {
             self.is_over = true;
             return (self.reader.remaining() > 0).then_some(Err(malformed));
         }
-        match self.read_record() {
-            Ok(record) => {
-                self.index += 1;
-                Some(Ok(record))
-            }
-            Err(_) => {
-                self.is_over = true;
-                Some(Err(malformed))
-            }
-        }
+        let record = self.read_record().map_err(|_| malformed);
+        self.is_over = record.is_err();
+        self.index += 1;
+        Some(record)
     }
 }
 

@@ -40,11 +40,12 @@ pub(crate) fn render_api(api: &ApiFile) -> anyhow::Result<String> {
     let response = api.response.as_ref().context("the API has no response")?;
     ensure!(response.name == format!("{name}Response"), "{} answers {name}", response.name);
     let mut body = render_message(request);
-    body.push_str(&format!("impl<'a> Request<'a> for {} {{\n", self_type(request, &request.structs[0])));
+    let (generics, lifetime) = if request.is_borrowing(&request.name) { ("<'a>", "<'a>") } else { ("", "<'_>") };
+    body.push_str(&format!("impl{generics} Request{lifetime} for {} {{\n", self_type(request, &request.structs[0])));
     let lifetime = if response.is_borrowing(&response.name) { "<'b>" } else { "" };
     body.push_str(&format!("type Response<'b> = {}{lifetime};\n}}\n\n", response.name));
     body.push_str(&render_message(response));
-    Ok(file(&format!("The {name} API"), &[&request.name, &response.name], &body))
+    Ok(file(&format!("The `{name}` API"), &[&request.name, &response.name], &body))
 }
 
 /// The file of the two headers.
@@ -129,7 +130,7 @@ fn file(title: &str, schemas: &[&str], body: &str) -> String {
     for (name, pattern) in [
         ("Layout", "Layout::"),
         ("Message", " Message<'a> for "),
-        ("Request", " Request<'a> for "),
+        ("Request", " Request<'"),
         ("Uuid", "Uuid"),
         ("is_amplification_bounded", "is_amplification_bounded"),
     ] {
@@ -263,9 +264,8 @@ fn bytes_min_function(one: &Struct) -> String {
     for (index, (range, bytes)) in one.bytes_min.iter().enumerate() {
         // The ends are open, so that the match is exhaustive; versions outside the scope do not come here.
         let pattern = match (index == 0, index + 1 == one.bytes_min.len()) {
-            (true, true) => "_".to_owned(),
+            (_, true) => "_".to_owned(),
             (true, false) => format!("..={}", range.max),
-            (false, true) => "_".to_owned(),
             (false, false) if range.min == range.max => range.min.to_string(),
             (false, false) => format!("{}..={}", range.min, range.max),
         };

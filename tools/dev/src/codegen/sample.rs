@@ -19,7 +19,7 @@ pub(crate) fn render_body(one: &Struct) -> String {
 fn nullable_expression(field: &Field) -> String {
     let value = value_expression(&field.kind);
     let Some(nullable) = field.nullable else { return value };
-    let or_null = format!("random.nullable(|random| {value})");
+    let or_null = format!("random.nullable({})", closure(&field.kind));
     match nullable.condition(field.versions) {
         None => or_null,
         Some(condition) => format!("if {condition} {{ {or_null} }} else {{ Some({value}) }}"),
@@ -32,6 +32,15 @@ fn value_expression(kind: &Type) -> String {
         Type::Text => "random.next_string()".to_owned(),
         Type::Bytes | Type::Records => "random.next_bytes()".to_owned(),
         Type::Struct(name) => format!("{name}::sample(random, version)"),
-        Type::Array(element) => format!("random.array(|random| {})", value_expression(element)),
+        Type::Array(element) => format!("random.array({})", closure(element)),
+    }
+}
+
+/// A function that makes one value: the method itself where it is one.
+fn closure(kind: &Type) -> String {
+    let value = value_expression(kind);
+    match value.strip_prefix("random.").and_then(|call| call.strip_suffix("()")) {
+        Some(method) => format!("Sampler::{method}"),
+        None => format!("|random| {value}"),
     }
 }

@@ -60,6 +60,11 @@ impl Content {
         }
     }
 
+    /// Drops what was written past the end.
+    pub(in crate::sim) fn cut_to_length(&mut self) {
+        self.resize(self.length_bytes);
+    }
+
     pub(in crate::sim) fn grow(&mut self, bytes: u64) {
         self.length_bytes = self.length_bytes.max(bytes);
     }
@@ -99,6 +104,13 @@ impl Content {
 
     pub(in crate::sim) fn allocated_bytes(&self) -> u64 {
         to_u64(self.blocks.len()) * BLOCK_BYTES_U64
+    }
+
+    /// Whether every block of `start..end` was written before and lies inside the length: a write there changes bytes only.
+    pub(in crate::sim) fn is_written(&self, start: u64, end: u64) -> bool {
+        let range = block_range(start, end);
+        let written = self.blocks.range(range.clone()).filter(|(_, block)| block.is_some()).count();
+        end <= self.length_bytes && to_u64(written) == range.end - range.start
     }
 
     /// Bytes that a write to `start..end` would have to allocate.

@@ -29,6 +29,8 @@ struct Pending {
     sequence: u64,
     /// Survives every crash, although an earlier effect that does not keeps it from being folded.
     durable: bool,
+    /// A write over bytes that were written and flushed before: the device's own flush is all it needs.
+    overwrites: bool,
     effect: Effect,
 }
 
@@ -53,7 +55,9 @@ impl Inode {
         if end > self.visible.length_bytes() {
             self.apply(sequence, Effect::Grow { bytes: end });
         }
+        let overwrites = self.durable.is_written(*position, end);
         self.apply(sequence, write);
+        self.pending.back_mut().expect("just pushed").overwrites = overwrites;
         if synchronous {
             for pending in &mut self.pending {
                 pending.durable |= !matches!(pending.effect, Effect::Write { .. });
@@ -66,13 +70,32 @@ impl Inode {
     /// Makes an effect visible and remembers it as not durable.
     pub(in crate::sim) fn apply(&mut self, sequence: u64, effect: Effect) {
         effect.apply_to(&mut self.visible);
-        self.pending.push_back(Pending { sequence, durable: false, effect });
+        self.pending.push_back(Pending { sequence, durable: false, overwrites: false, effect });
     }
 
     /// Makes the effects up to `sequence` durable.
     pub(in crate::sim) fn sync(&mut self, sequence: u64) {
         for pending in &mut self.pending {
             pending.durable |= pending.sequence <= sequence;
+        }
+        self.fold();
+    }
+
+    /// A flush of the device that another file's sync caused: completed overwrites up to `sequence` become durable.
+    pub(in crate::sim) fn flush_device(&mut self, sequence: u64) {
+        for pending in &mut self.pending {
+            pending.durable |= pending.overwrites && pending.sequence <= sequence;
+        }
+        self.fold();
+    }
+
+    /// A flush of the device that failed: of those overwrites each sector reached the device or never will.
+    pub(in crate::sim) fn lose_device_flush(&mut self, sequence: u64, random: &Stream) {
+        for pending in &mut self.pending {
+            if pending.overwrites && !pending.durable && pending.sequence <= sequence {
+                pending.durable = true;
+                pending.effect.tear(random);
+            }
         }
         self.fold();
     }
@@ -93,6 +116,7 @@ impl Inode {
             keeps_changes
         });
         self.fold();
+        self.durable.cut_to_length();
         if random.one_in(2) {
             self.visible = self.durable.clone();
             for pending in &self.pending {
@@ -122,8 +146,7 @@ impl Inode {
             }
         }
         // Sectors whose length did not survive with them are out of reach.
-        let length_bytes = self.durable.length_bytes();
-        self.durable.resize(length_bytes);
+        self.durable.cut_to_length();
         self.visible = self.durable.clone();
     }
 

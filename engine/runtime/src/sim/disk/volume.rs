@@ -12,7 +12,7 @@ use super::content::to_u64;
 use super::inode::{Effect, Inode};
 use super::namespace::{Change, DirId, Name, Namespace, Node, ROOT};
 use crate::Buffer;
-use crate::disk::{DirEntry, OpenMode};
+use crate::disk::{DirEntry, FlushScope, OpenMode};
 use crate::sim::random::Stream;
 
 #[derive(Clone)]
@@ -172,12 +172,13 @@ impl Volume {
         Ok(())
     }
 
-    /// Registers a write in flight.
+    /// Registers a write in flight; `hash` is the buffer's.
     pub(in crate::sim) fn submit_write(
         &mut self,
         inode: u64,
         position: u64,
         buffer: Rc<SimBuffer>,
+        hash: u64,
         check_overlaps: bool,
     ) -> u64 {
         let end = position + to_u64(buffer.as_slice().len());
@@ -189,7 +190,6 @@ impl Volume {
             }
         }
         let id = self.next_sequence();
-        let hash = buffer.hash();
         self.in_flight.insert(id, WriteInFlight { inode, position, buffer, hash });
         id
     }
@@ -226,13 +226,20 @@ impl Volume {
         Some(buffer)
     }
 
-    /// Makes durable what completed up to `sequence`.
-    pub(in crate::sim) fn sync_data(&mut self, inode: u64, sequence: u64) {
+    /// Makes durable what completed up to `sequence`, as far as the flush reaches.
+    pub(in crate::sim) fn sync_data(&mut self, inode: u64, sequence: u64, scope: FlushScope) {
         self.inode_mut(inode).sync(sequence);
+        if scope == FlushScope::Device {
+            self.inodes.values_mut().for_each(|inode| inode.flush_device(sequence));
+        }
     }
 
-    pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, random: &Stream) {
+    pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, scope: FlushScope, random: &Stream) {
         self.inode_mut(inode).lose_sync(sequence, random);
+        if scope == FlushScope::Device {
+            self.inodes.values_mut().for_each(|inode| inode.lose_device_flush(sequence, random));
+        }
+        self.recount_allocated();
     }
 
     pub(in crate::sim) fn allocate(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {
@@ -259,6 +266,7 @@ impl Volume {
         }
         self.namespace.lose_power(random);
         self.collect_garbage();
+        self.recount_allocated();
     }
 
     /// Settles what a killed process leaves: its writes in flight land or do not, its descriptors are gone.
@@ -290,20 +298,27 @@ impl Volume {
 
     /// Bytes still free. Files that are neither named nor open are free already.
     pub(in crate::sim) fn available_bytes(&self) -> u64 {
+        self.capacity_bytes.saturating_sub(self.count_allocated())
+    }
+
+    fn count_allocated(&self) -> u64 {
         let named = self.namespace.visible_inodes();
         let counted = self.inodes.iter().filter(|(id, inode)| inode.open_count > 0 || named.contains(id));
-        let used_bytes: u64 = counted.map(|(_, inode)| inode.visible.allocated_bytes()).sum();
-        self.capacity_bytes.saturating_sub(used_bytes)
+        counted.map(|(_, inode)| inode.visible.allocated_bytes()).sum()
+    }
+
+    /// Makes the bound exact; needed wherever visible space may grow without a check.
+    fn recount_allocated(&mut self) {
+        self.allocated_bytes_bound = self.count_allocated();
     }
 
     fn check_space(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {
         let missing_bytes = self.inode(inode).visible.missing_bytes(start, end);
         if missing_bytes > self.capacity_bytes.saturating_sub(self.allocated_bytes_bound) {
-            let available_bytes = self.available_bytes();
-            if missing_bytes > available_bytes {
+            self.recount_allocated();
+            if missing_bytes > self.capacity_bytes.saturating_sub(self.allocated_bytes_bound) {
                 return Err(io::Error::from_raw_os_error(libc::ENOSPC));
             }
-            self.allocated_bytes_bound = self.capacity_bytes - available_bytes;
         }
         self.allocated_bytes_bound += missing_bytes;
         Ok(())

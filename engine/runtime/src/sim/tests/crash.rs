@@ -335,6 +335,53 @@ fn one_image_crashes_in_many_ways() {
 }
 
 #[test]
+fn an_image_holds_writes_in_flight() {
+    let mut outcomes = Vec::new();
+    for seed in 0..50 {
+        let first = world(seed);
+        let env = first.env(0);
+        let image = first.run(async {
+            let file = durable_file(&env).await;
+            let disk = env.disk().clone();
+            env.tasks().spawn(TaskClass::Flush, async move { write(&disk, &file, 0, 1, 2).await });
+            env.tasks().yield_now().await;
+            first.disk().fork()
+        });
+        assert_eq!(first.disk().read("file"), Some(vec![1; 8192]), "in flight is not visible");
+        let second = world(seed);
+        second.machine(0).mount(&image);
+        let bytes = second.disk().read("file").unwrap();
+        outcomes.push(bytes.contains(&2));
+        assert!(bytes[4096..].iter().all(|&byte| byte == 1));
+    }
+    assert!(outcomes.contains(&false) && outcomes.contains(&true));
+}
+
+#[test]
+fn a_full_disk_counts_what_a_crash_brought_back() {
+    for seed in 0..50 {
+        let world = world(seed);
+        world.disk().resize(4 * 4096);
+        let env = world.env(0);
+        world.run(async {
+            let file = durable_file(&env).await;
+            file.truncate(0).await.unwrap();
+            write(env.disk(), &file, 0, 4, 3).await.unwrap();
+        });
+        world.crash_shards();
+        let env = world.env(0);
+        world.run(async {
+            let free_bytes = env.disk().available_bytes("/".as_ref()).await.unwrap();
+            let file = create(&env, "next").await;
+            assert!(file.allocate(0, free_bytes + 4096).await.is_err(), "seed {seed}");
+            if free_bytes > 0 {
+                file.allocate(0, free_bytes).await.unwrap();
+            }
+        });
+    }
+}
+
+#[test]
 fn machines_crash_alone() {
     let world = world(12);
     let (first, second) = (world.machine(0), world.machine(1));
@@ -347,14 +394,12 @@ fn machines_crash_alone() {
         first_env.clock().sleep(Duration::from_millis(10)).await;
         create(&first_env, "alive").await;
     });
-    let watch = world.env(0);
     let clock = world.machine(2).env(0).clock().clone();
     world.run(async {
         clock.sleep(Duration::from_millis(5)).await;
         first.crash();
         clock.sleep(Duration::from_millis(20)).await;
     });
-    drop(watch);
     assert!(first.disk().files().is_empty());
     assert_eq!(second.disk().files(), [Path::new("/alive").to_str().unwrap()]);
 }

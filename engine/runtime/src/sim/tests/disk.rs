@@ -136,6 +136,25 @@ fn the_nth_operation_fails_and_only_that() {
 }
 
 #[test]
+fn random_failures_come_and_go() {
+    let world = world(10);
+    let env = world.env(0);
+    world.faults().fail_one_in(2);
+    world.run(async {
+        let mut failed = 0;
+        for _ in 0..100 {
+            failed += u32::from(env.disk().read_dir("/".as_ref()).await.is_err());
+        }
+        assert!(failed > 20 && failed < 80);
+        world.faults().clear();
+        for _ in 0..100 {
+            env.disk().read_dir("/".as_ref()).await.unwrap();
+        }
+    });
+    assert_eq!(world.faults().operation_count(Some(Operation::ReadDir)), 200);
+}
+
+#[test]
 fn concurrent_writes_land_in_either_order() {
     let mut last_bytes = Vec::new();
     for seed in 0..20 {

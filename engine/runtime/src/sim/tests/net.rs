@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::{SimConnection, SimEnv, SimListener, World};
@@ -90,6 +91,29 @@ fn a_mebibyte_comes_back_through_random_segments() {
             assert!(received == sent);
             assert!(count_min < 1000, "some segments are short");
         });
+    }
+}
+
+#[test]
+fn the_network_repeats_and_a_dropped_world_is_freed() {
+    let run = |seed| {
+        let world = world(seed);
+        serve_echo(&world);
+        let env = world.env(2);
+        world.run(async {
+            let connection = env.net().connect(address()).await.unwrap();
+            send_all(&connection, &[1; 10_000]).await.unwrap();
+            connection.receive(&mut [0; 10]).await.unwrap();
+        });
+        drop(env);
+        let (fingerprint, core) = (world.fingerprint(), Rc::downgrade(&world.core));
+        drop(world);
+        assert!(core.upgrade().is_none(), "tasks and events of the world hold it no longer");
+        fingerprint
+    };
+    for seed in 0..20 {
+        assert_eq!(run(seed), run(seed));
+        assert_ne!(run(seed), run(seed + 1));
     }
 }
 

@@ -1,0 +1,115 @@
+//! The broker under test, as an operator has it: a command, a data directory, a port, signals and exit codes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::places;
+use crate::process::{self, Finished, Running};
+
+/// How long a start or a stop may take before the test has failed; both take a fraction of it.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A running broker on a directory of its own. Killed, with its directory removed, when dropped.
+pub struct Broker {
+    running: Option<Running>,
+    arguments: Vec<String>,
+    /// `host:port`, the same for every start: clients and their configuration outlive a broker.
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl Broker {
+    /// Starts on a fresh directory and a free port, and returns once clients may connect.
+    #[track_caller]
+    pub fn start() -> Broker {
+        Broker::start_with(&[])
+    }
+
+    /// [`Self::start`] with further arguments, which every later start repeats.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str]) -> Broker {
+        let mut broker = Broker {
+            running: None,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            address: "127.0.0.1:0".to_owned(),
+            folder: tempfile::tempdir().expect("the machine has a temporary directory"),
+        };
+        broker.start_again();
+        broker
+    }
+
+    /// Starts on the directory and the port of the broker that ran before.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.running.is_none(), "one broker at a time holds a data directory");
+        let mut command = Command::new(places::broker());
+        command.args(["--listen", &self.address]).arg("--data").arg(self.data()).args(&self.arguments);
+        let mut running = Running::start(&mut command, Vec::new());
+        self.address = loop {
+            let line = running.next_line(LIMIT);
+            if let Some(ready) = line.strip_prefix("ready: ") {
+                let (address, id) = ready.split_once(' ').expect("`ready: host:port (pid n)`");
+                assert_eq!(id, format!("(pid {})", running.id()), "the ready line names the broker's process");
+                break address.to_owned();
+            }
+        };
+        self.running = Some(running);
+    }
+
+    /// `host:port` for a client.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// kill -9: whatever was in flight is lost with the process.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().expect("the broker runs");
+        running.kill();
+    }
+
+    /// SIGTERM, then waits for the end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut running = self.running.take().expect("the broker runs");
+        running.signal(Signal::TERM);
+        let status = running.wait(LIMIT);
+        if !status.success() {
+            eprintln!("the broker's last words:\n{}", running.stderr());
+        }
+        status
+    }
+
+    /// Panics, with what the broker said, if it does not run any more.
+    #[track_caller]
+    pub fn assert_runs(&self) {
+        let running = self.running.as_ref().expect("the broker was not stopped by the test");
+        let status = Path::new("/proc").join(running.id().to_string()).join("stat");
+        let status = std::fs::read_to_string(status).unwrap_or_default();
+        // The state follows the name in parentheses; Z is a process that has ended and was not waited for.
+        let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        assert!(state.is_some_and(|state| state != 'Z'), "the broker has ended:\n{}", running.stderr());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let (true, Some(running)) = (std::thread::panicking(), &self.running) {
+            eprintln!("the broker on {} said:\n{}", self.address, running.stderr());
+        }
+    }
+}
+
+/// Runs the broker's binary to its end with `arguments`, in an empty directory.
+#[track_caller]
+pub fn command_line(arguments: &[&str]) -> Finished {
+    let folder = tempfile::tempdir().expect("the machine has a temporary directory");
+    process::run(Command::new(places::broker()).args(arguments).current_dir(folder.path()), "")
+}

@@ -1,0 +1,28 @@
+//! Where the broker's binary and the foreign clients are.
+
+use std::path::PathBuf;
+
+/// The broker under test: `MILLRACE_BIN` if set, else the release binary of this build folder.
+pub fn broker() -> PathBuf {
+    let binary = std::env::var_os("MILLRACE_BIN").map_or_else(|| target().join("release/millrace"), PathBuf::from);
+    assert!(binary.is_file(), "no broker at {}; `cargo dev test` builds it", binary.display());
+    binary
+}
+
+/// A file or folder among the installed clients.
+pub fn client(path: &str) -> PathBuf {
+    let place = target().join("compat").join(path);
+    assert!(place.exists(), "{} is missing; `cargo dev test` installs it", place.display());
+    place
+}
+
+/// A file that describes or drives a client.
+pub fn client_source(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+/// The build folder. A test runs from `<target>/<profile>/deps/<test>`.
+fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    test.ancestors().nth(3).expect("a test lies three folders below the build folder").to_path_buf()
+}

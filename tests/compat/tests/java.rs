@@ -1,0 +1,62 @@
+//! Apache Kafka's own programs: topics, the console producer and consumer, offsets, versions.
+
+use millrace_compat::{Broker, Kcat, java};
+
+#[test]
+fn the_console_consumer_reads_what_the_console_producer_wrote() {
+    let broker = Broker::start();
+    java::produce_keyed(broker.address(), "weather", "seattle|39.4\nsf|47.8\n");
+    assert_eq!(java::consume_keyed(broker.address(), "weather", 0, 2), "seattle|39.4\nsf|47.8\n");
+}
+
+#[test]
+fn java_and_librdkafka_read_each_other() {
+    let broker = Broker::start();
+    let kcat = Kcat::new(broker.address());
+    java::produce_keyed(broker.address(), "weather", "seattle|39.4\n");
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        kcat.produce("weather", &["-K", "|", "-z", codec], format!("sf|{codec}{codec}{codec}\n").repeat(50));
+    }
+    let written: String = java::consume_keyed(broker.address(), "weather", 0, 201);
+    assert_eq!(written.lines().count(), 201);
+    assert_eq!(written.as_bytes(), kcat.read_all("weather", "%k|%s\n"));
+}
+
+#[test]
+fn topics_are_created_listed_and_described() {
+    let broker = Broker::start();
+    let topics = |arguments: &[&str]| java::tool(broker.address(), "TopicCommand", arguments, "");
+    let created = topics(&["--create", "--topic", "weather", "--partitions", "4", "--replication-factor", "1"]);
+    assert_eq!(created.text().trim(), "Created topic weather.");
+    assert_eq!(topics(&["--list"]).text(), "weather\n");
+    let described = topics(&["--describe", "--topic", "weather"]).text();
+    assert!(described.contains("PartitionCount: 4\tReplicationFactor: 1"), "{described}");
+    assert!(described.contains("Partition: 3\tLeader: 1\tReplicas: 1\tIsr: 1"), "{described}");
+    // The second creation is refused by name, not by closing the connection.
+    let again = topics(&["--create", "--topic", "weather"]);
+    assert!(!again.status.success());
+    assert!(
+        String::from_utf8_lossy(&again.stdout).contains("already exists") || again.stderr.contains("already exists")
+    );
+}
+
+#[test]
+fn offsets_are_told() {
+    let broker = Broker::start();
+    Kcat::new(broker.address()).produce("weather", &[], "a\nb\nc\n");
+    for (time, offset) in [("-1", 3), ("-2", 0)] {
+        let told = java::tool(broker.address(), "GetOffsetShell", &["--topic", "weather", "--time", time], "").text();
+        assert_eq!(told, format!("weather:0:{offset}\n"));
+    }
+}
+
+#[test]
+fn every_version_the_broker_offers_is_usable() {
+    let broker = Broker::start();
+    let listing = java::tool(broker.address(), "BrokerApiVersionsCommand", &[], "").text();
+    assert!(listing.contains("(id: 1 rack: null"), "{listing}");
+    for api in ["Produce(0)", "Fetch(1)", "ListOffsets(2)", "Metadata(3)", "ApiVersions(18)"] {
+        let line = listing.lines().find(|line| line.contains(api)).unwrap_or_else(|| panic!("{api} in {listing}"));
+        assert!(line.contains("usable:"), "{line}");
+    }
+}

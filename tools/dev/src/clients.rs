@@ -1,0 +1,101 @@
+//! What the tests in tests/compat need beside Rust: foreign clients, and the real data they publish.
+//!
+//! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
+//! `target/compat` and is bound to a file in tests/compat/clients, whose copy lies beside the installed files as the mark
+//! of a finished installation: change the file and the next run installs again.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail, ensure};
+
+/// A command that shows that a Debian package is there, and the package.
+const PACKAGES: &[(&[&str], &str)] = &[
+    (&["git", "--version"], "git"),
+    (&["cc", "--version"], "gcc"),
+    (&["kcat", "-V"], "kcat"),
+    (&["java", "-version"], "default-jre-headless"),
+    (&["mvn", "-version"], "maven"),
+    (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),
+];
+
+/// Where the foreign clients are described, and where they go.
+struct Places<'a> {
+    root: &'a Path,
+    target: &'a Path,
+}
+
+/// Installs what is missing; does nothing, silently, if nothing is.
+pub(crate) fn install(root: &Path, target: &Path) -> anyhow::Result<()> {
+    install_packages()?;
+    let places = Places { root, target };
+    places.install("requirements.txt", "venv", install_python)?;
+    places.install("pom.xml", "kafka", install_jars)
+}
+
+fn install_packages() -> anyhow::Result<()> {
+    let is_missing = |(probe, _): &&(&[&str], &str)| {
+        let status = Command::new(probe[0]).args(&probe[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        !status.is_ok_and(|status| status.success())
+    };
+    let missing: Vec<&str> = PACKAGES.iter().filter(is_missing).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("missing Debian packages: {}", missing.join(" "));
+    let command = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    if !is_root()? {
+        bail!("install them and run this again: sudo {command}");
+    }
+    // The lists of a fresh machine are empty; a failure here shows again, and better, in the installation.
+    println!("installing: {command}");
+    drop(Command::new("apt-get").args(["update", "--quiet"]).status());
+    run(Command::new("apt-get")
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(missing)
+        .env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("running id -u")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+impl Places<'_> {
+    /// Brings `target/compat/<folder>` in line with `tests/compat/clients/<list>`.
+    fn install(&self, list: &str, folder: &str, fill: fn(&Path, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let list = self.root.join("tests/compat/clients").join(list);
+        let folder = self.target.join("compat").join(folder);
+        let mark = folder.join("installed-from");
+        let wanted = fs::read(&list).with_context(|| format!("reading {}", list.display()))?;
+        if fs::read(&mark).is_ok_and(|installed| installed == wanted) {
+            return Ok(());
+        }
+        println!("installing what {} lists into {}", list.display(), folder.display());
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fill(&list, &folder)?;
+        fs::write(&mark, wanted).with_context(|| format!("writing {}", mark.display()))
+    }
+}
+
+fn install_python(requirements: &Path, folder: &Path) -> anyhow::Result<()> {
+    run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--requirement"];
+    run(Command::new(folder.join("bin/python")).args(pip).arg(requirements))
+}
+
+fn install_jars(pom: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut output = std::ffi::OsString::from("-DoutputDirectory=");
+    output.push(folder);
+    run(Command::new("mvn").args(["-q", "-B", "-f"]).arg(pom).arg("dependency:copy-dependencies").arg(output))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("running {command:?}"))?;
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(())
+}
