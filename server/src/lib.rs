@@ -2,7 +2,9 @@
 //!
 //! Modules in reading order. `config` says what the broker is to be; `machine` and `preflight` what it stands on; `lock`
 //! and `identity` whose data directory it is; `run` puts them together and hands over to the shards. `metadata` is the
-//! cluster's table of brokers and topics, pure.
+//! cluster's table of brokers and topics, pure. A request's way: `net` receives it, `handlers` turn it into questions to
+//! the shards that own what it is about, `shard` asks them and answers them.
+#![deny(unsafe_code)]
 
 pub mod banner;
 pub mod config;
@@ -14,3 +16,8 @@ pub mod metadata;
 pub mod preflight;
 pub mod run;
 pub mod signals;
+
+pub mod shard;
+
+pub mod handlers;
+pub mod net;

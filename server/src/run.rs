@@ -7,13 +7,22 @@
 //! 4. Hand over to the shards (`serve`), which return when their work in flight is answered.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
+
+use millrace_runtime::Env as _;
+use millrace_runtime::glommio::GlommioEnv;
+use millrace_runtime::glommio::executor::{Shards, ShardsConfig};
 
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 use crate::lock::{DataLock, LockError};
 use crate::machine::{self, Machine};
+use crate::shard::boot::{self, BootError, Broker, Lead};
+use crate::shard::mailbox::seats::Seats;
+use crate::shard::mailbox::stop::stop_switch;
+use crate::shard::placement::ShardIndex;
 use crate::{banner, logging, preflight, signals};
 
 /// What the shards are started with.
@@ -93,11 +102,55 @@ fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
     Ok(Start { config, identity, machine, incarnation })
 }
 
-/// Serves until something arrives at `stop`. The seam to the shards: `shard/boot` takes `start` from here.
+/// Serves until something arrives at `stop`, on one thread per shard.
 fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
-    let address = start.config.net.listeners.first().map(|listener| listener.bind);
-    tracing::warn!(?address, "this build has no shards: nothing is served");
-    stop.recv().map_err(|_| environment("cannot be stopped".to_owned())(io::Error::other("the signal thread is gone")))
+    let broker = Broker {
+        config: start.config.clone(),
+        cluster_id: start.identity.cluster_id,
+        incarnation: start.incarnation,
+    };
+    let (switch, signal) = stop_switch();
+    let lead = Lead { stop: signal, on_ready: Box::new(|addresses| tell_ready(&addresses)) };
+    let seats = Seats::new(boot::Start::<GlommioEnv>::all(&broker, lead));
+    let config = ShardsConfig {
+        shard_count: start.config.shards.count,
+        pin: start.config.shards.pin_cores,
+        name_prefix: "shard".to_owned(),
+        ..ShardsConfig::default()
+    };
+    let run_shard = move |env: GlommioEnv| {
+        let shard = ShardIndex::new(env.shard_index());
+        let start = seats.take(shard);
+        async move {
+            if let Err(error) = boot::run(env, start).await {
+                fatal(shard, &error);
+            }
+        }
+    };
+    let shards = Shards::start(&config, run_shard).map_err(environment("cannot start the shards".to_owned()))?;
+    // An error means that the signal thread is gone: nobody can ask for a stop any more, so this is one.
+    if stop.recv().is_err() {
+        tracing::error!("the signal thread is gone, stopping");
+    }
+    switch.stop();
+    shards.join();
+    Ok(())
+}
+
+/// Clients may connect. Whoever started the broker waits for this line.
+fn tell_ready(addresses: &[SocketAddr]) {
+    let Some(address) = addresses.first() else { return };
+    if let Err(error) = banner::print_ready(*address) {
+        tracing::warn!(%error, "nobody was told that the broker is ready");
+    }
+}
+
+/// Ends the process: the other shards wait for this one and could not even stop without it. What was acknowledged is on
+/// the device.
+fn fatal(shard: ShardIndex, error: &BootError) -> ! {
+    // Not through the log, whose writer is a thread of its own that this does not wait for.
+    eprintln!("error: shard {shard}: {error}");
+    std::process::exit(i32::from(EXIT_ENVIRONMENT));
 }
 
 fn environment(what: String) -> impl FnOnce(io::Error) -> RunError {

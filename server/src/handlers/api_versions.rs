@@ -14,8 +14,7 @@ use crate::net::connection::Close;
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: ApiVersionsRequest<'_> = context.decode()?;
     let is_named = context.head.version >= NAMED_FROM;
-    let is_valid =
-        !is_named || (is_name(request.client_software_name) && is_name(request.client_software_version));
+    let is_valid = !is_named || (is_name(request.client_software_name) && is_name(request.client_software_version));
     let response = if is_valid {
         ApiVersionsResponse {
             api_keys: Table::<E>::APIS.iter().map(advertise).collect(),

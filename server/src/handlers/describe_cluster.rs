@@ -33,7 +33,9 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let listener = context.listener();
     let mut brokers = Vec::new();
     for broker in image.brokers() {
-        let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener == listener.name) else { continue };
+        let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener == listener.name) else {
+            continue;
+        };
         brokers.push(DescribeClusterBroker {
             broker_id: broker.node.get(),
             host: &endpoint.host,

@@ -4,6 +4,7 @@
 //! retriable code sends clients round again, so it stands only where trying again can help.
 
 use millrace_engine::log::Failure;
+use millrace_engine::producer_state::SequenceError;
 use millrace_engine::store::{AppendError, ReadError};
 use millrace_protocol::batch::BatchError;
 use millrace_protocol::error_code::ErrorCode;
@@ -20,6 +21,7 @@ pub fn append(refusal: &AppendRefusal) -> ErrorCode {
             // The image has the partition and the shard has not made its log yet, or no longer has it.
             AppendError::UnknownLog => ErrorCode::UnknownTopicOrPartition,
             AppendError::Offline(failure) => log_failure(failure),
+            AppendError::Sequence(error) => sequence(error),
             AppendError::OffsetsExhausted => ErrorCode::KafkaStorageError,
             // Another leader, or this broker after its restart, takes it.
             AppendError::Closing => ErrorCode::NotLeaderOrFollower,
@@ -103,8 +105,16 @@ pub fn producer_id(error: &NoProducerId) -> ErrorCode {
 pub fn append_text(refusal: &AppendRefusal) -> Option<String> {
     match refusal {
         AppendRefusal::Invalid(error) => Some(error.to_string()),
+        AppendRefusal::Refused(AppendError::Sequence(error)) => Some(error.to_string()),
         // The rest says nothing about what the client sent, and may name files.
         AppendRefusal::Refused(_) | AppendRefusal::NotDurable(_) => None,
+    }
+}
+
+fn sequence(error: &SequenceError) -> ErrorCode {
+    match error {
+        SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        SequenceError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
     }
 }
 

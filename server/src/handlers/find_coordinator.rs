@@ -37,9 +37,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
 
 fn refuse<E: Env>(context: &Context<'_, E>, key_type: i8, key: &str) -> (ErrorCode, &'static str) {
     let (resource, error, message) = match key_type {
-        KEY_GROUP => {
-            (Resource::Group(key), ErrorCode::GroupAuthorizationFailed, "consumer groups are not served yet")
-        }
+        KEY_GROUP => (Resource::Group(key), ErrorCode::GroupAuthorizationFailed, "consumer groups are not served yet"),
         KEY_TRANSACTION => (
             Resource::TransactionalId(key),
             ErrorCode::TransactionalIdAuthorizationFailed,

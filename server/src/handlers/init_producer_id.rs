@@ -13,7 +13,9 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: InitProducerIdRequest<'_> = context.decode()?;
     let response = match take_id(context, &request).await {
         // A producer that has an id already and asks again without a transactional id just gets a new one (KIP-360).
-        Ok(producer_id) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() },
+        Ok(producer_id) => {
+            InitProducerIdResponse { producer_id, producer_epoch: 0, ..InitProducerIdResponse::default() }
+        }
         Err(error) => InitProducerIdResponse {
             error_code: error.code(),
             producer_id: NO_ID,

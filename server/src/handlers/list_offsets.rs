@@ -42,7 +42,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let asked = groups.iter().map(|group| context.shard.list_offsets(group.owner, group.request.clone()));
     for (group, results) in groups.iter().zip(join_all(asked).await) {
         for (ordinal, result) in group.ordinals.iter().zip(results?) {
-            answers[*ordinal] = answer(answers[*ordinal].partition_index, result);
+            answers[*ordinal] = answer(answers[*ordinal].partition_index, result, context.head.version);
         }
     }
 
@@ -109,14 +109,18 @@ fn plan<E: Env>(
     Ok(Plan::Ask(context.shard.owner(led.id), OffsetQuery { partition: led.id, position }))
 }
 
-fn answer(partition_index: i32, result: Result<Option<FoundOffset>, ReadError>) -> ListOffsetsPartitionResponse {
+fn answer(
+    partition_index: i32,
+    result: Result<Option<FoundOffset>, ReadError>,
+    version: i16,
+) -> ListOffsetsPartitionResponse {
     match result {
         Ok(Some(found)) => ListOffsetsPartitionResponse {
             partition_index,
             error_code: ErrorCode::None.code(),
             timestamp: found.timestamp_ms.unwrap_or(UNKNOWN),
             offset: found.offset.get(),
-            leader_epoch: found.leader_epoch.get(),
+            leader_epoch: if version >= LEADER_EPOCH_FROM { found.leader_epoch.get() } else { NO_EPOCH },
         },
         Ok(None) => nothing(partition_index),
         Err(error) => refuse(partition_index, errors::read(&error)),
@@ -128,7 +132,7 @@ fn nothing(partition_index: i32) -> ListOffsetsPartitionResponse {
 }
 
 fn refuse(partition_index: i32, error: ErrorCode) -> ListOffsetsPartitionResponse {
-    let (timestamp, offset, leader_epoch) = (UNKNOWN, UNKNOWN, -1);
+    let (timestamp, offset, leader_epoch) = (UNKNOWN, UNKNOWN, NO_EPOCH);
     ListOffsetsPartitionResponse { partition_index, error_code: error.code(), timestamp, offset, leader_epoch }
 }
 
@@ -140,3 +144,5 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const UNKNOWN: i64 = -1;
+const NO_EPOCH: i32 = -1;
+const LEADER_EPOCH_FROM: i16 = 4;

@@ -45,7 +45,9 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let cluster_id = context.shard.broker().cluster_id.to_string();
     let mut brokers = Vec::new();
     for broker in image.brokers() {
-        let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener == listener.name) else { continue };
+        let Some(endpoint) = broker.endpoints.iter().find(|endpoint| endpoint.listener == listener.name) else {
+            continue;
+        };
         brokers.push(MetadataResponseBroker {
             node_id: broker.node.get(),
             host: &endpoint.host,

@@ -226,14 +226,14 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             live.is_serving.set(true);
             let Some(head) = decode_head(&request, &mut outgoing)? else { continue };
             if head.api_key == ApiKey::Produce {
-                if produces.len() >= limits::PIPELINE_COUNT_MAX
+                let context = Context { shard, client: &live.client, head, frame: &request.frame };
+                let started = produce::start(&context).await?;
+                produces.push_back(Box::pin(started.finish(request)));
+                if produces.len() == limits::PIPELINE_COUNT_MAX
                     && let Some(produce) = produces.pop_front()
                 {
                     produce.await?.encode(&mut outgoing)?;
                 }
-                let context = Context { shard, client: &live.client, head, frame: &request.frame };
-                let started = produce::start(&context).await?;
-                produces.push_back(Box::pin(started.finish(request)));
                 continue;
             }
             while let Some(produce) = produces.pop_front() {
@@ -275,10 +275,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
 }
 
 /// Reads a request's header. `None` when the header was all there is to answer.
-fn decode_head<'a, E: Env>(
-    request: &'a Request,
-    outgoing: &mut Outgoing<E>,
-) -> Result<Option<RequestHead<'a>>, Close> {
+fn decode_head<'a, E: Env>(request: &'a Request, outgoing: &mut Outgoing<E>) -> Result<Option<RequestHead<'a>>, Close> {
     match RequestHead::decode(&mut Reader::new(&request.frame)) {
         Ok(head) if handlers::is_served::<E>(head.api_key, head.version) => Ok(Some(head)),
         Ok(RequestHead { api_key, version, .. }) => Err(Close::NotServed { api_key: api_key.name(), version }),

@@ -148,7 +148,8 @@ impl<E: Env> Shard<E> {
 /// Lets go of everything.
 async fn close<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
     // Every borrower has let go and says so by messages that are on their way.
-    while shard.leases().borrow().lease_count() > 0 || shard.watches().count() > 0 || shard.router().waiting_count() > 0 {
+    while shard.leases().borrow().lease_count() > 0 || shard.watches().count() > 0 || shard.router().waiting_count() > 0
+    {
         shard.env().clock().sleep(SETTLE_INTERVAL).await;
     }
     shard.mailbox().close();

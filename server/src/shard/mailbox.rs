@@ -71,7 +71,9 @@ impl<E: Env> Links<E> {
         }
         let pair = |(sender, receiver): (Option<_>, Option<_>)| Some(Ends { sender: sender?, receiver: receiver? });
         let shards = senders.into_iter().zip(receivers);
-        shards.map(|(senders, receivers)| Self { ends: senders.into_iter().zip(receivers).map(pair).collect() }).collect()
+        shards
+            .map(|(senders, receivers)| Self { ends: senders.into_iter().zip(receivers).map(pair).collect() })
+            .collect()
     }
 }
 

@@ -197,7 +197,13 @@ async fn read<E: Env>(shard: &Shard<E>, request: &Read, reader: Reader) -> Found
 }
 
 /// Arms a watch of another shard on everything that was read.
-fn arm<E: Env>(shard: &Shard<E>, source: ShardIndex, watch: WatchId, found: &Found<LogSlice<E>>, request: &Read) -> bool {
+fn arm<E: Env>(
+    shard: &Shard<E>,
+    source: ShardIndex,
+    watch: WatchId,
+    found: &Found<LogSlice<E>>,
+    request: &Read,
+) -> bool {
     shard.watches().arm(source, watch, |event| attach_to_logs(shard, found, request, event))
 }
 

@@ -49,8 +49,7 @@ impl Plan {
     pub(super) fn new<E: Env>(context: &Context<'_, E>, request: &FetchRequest<'_>) -> Self {
         let image = context.shard.image();
         let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
-        let mut plan =
-            Self { slots: Vec::new(), groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
+        let mut plan = Self { slots: Vec::new(), groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
         for topic in &request.topics {
             let found = check_topic(context, &image, request, topic);
             for partition in &topic.partitions {

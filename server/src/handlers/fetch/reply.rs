@@ -56,7 +56,10 @@ pub(super) fn encode<E: Env>(
 /// Results taken from the owners' answers in the order of the request, within the request's limit.
 struct Gathered<E: Env> {
     /// By group: what is left of its results and of its pieces.
-    groups: Vec<(std::vec::IntoIter<Result<ReadPartition, millrace_engine::store::ReadError>>, std::vec::IntoIter<Piece<E>>)>,
+    groups: Vec<(
+        std::vec::IntoIter<Result<ReadPartition, millrace_engine::store::ReadError>>,
+        std::vec::IntoIter<Piece<E>>,
+    )>,
     bytes_left: usize,
     is_first: bool,
     /// The pieces that are sent.
