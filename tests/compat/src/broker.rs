@@ -12,6 +12,14 @@ use crate::process::{self, Finished, Running};
 /// How long a start or a stop may take before the test has failed; both take a fraction of it.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// Several brokers and their clients share this machine's cores, memory and disk; and one shard would prove little.
+const SHARED_MACHINE: [&str; 4] = [
+    "millrace.shards=2",
+    "millrace.pin.cores=false",
+    "millrace.memory.bytes=1073741824",
+    "millrace.journal.bytes=67108864",
+];
+
 /// A running broker on a directory of its own. Killed, with its directory removed, when dropped.
 pub struct Broker {
     running: Option<Running>,
@@ -35,7 +43,7 @@ impl Broker {
             running: None,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             address: "127.0.0.1:0".to_owned(),
-            folder: tempfile::tempdir().expect("the machine has a temporary directory"),
+            folder: places::fresh_folder(),
         };
         broker.start_again();
         broker
@@ -46,7 +54,8 @@ impl Broker {
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "one broker at a time holds a data directory");
         let mut command = Command::new(places::broker());
-        command.args(["--listen", &self.address]).arg("--data").arg(self.data()).args(&self.arguments);
+        command.args(["--listen", &self.address]).arg("--data").arg(self.data());
+        command.args(SHARED_MACHINE.iter().flat_map(|set| ["--set", set])).args(&self.arguments);
         let mut running = Running::start(&mut command, Vec::new());
         self.address = loop {
             let line = running.next_line(LIMIT);
@@ -110,6 +119,6 @@ impl Drop for Broker {
 /// Runs the broker's binary to its end with `arguments`, in an empty directory.
 #[track_caller]
 pub fn command_line(arguments: &[&str]) -> Finished {
-    let folder = tempfile::tempdir().expect("the machine has a temporary directory");
+    let folder = places::fresh_folder();
     process::run(Command::new(places::broker()).args(arguments).current_dir(folder.path()), "")
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tempfile::TempDir;
+
 /// The broker under test: `MILLRACE_BIN` if set, else the release binary of this build folder.
 pub fn broker() -> PathBuf {
     let binary = std::env::var_os("MILLRACE_BIN").map_or_else(|| target().join("release/millrace"), PathBuf::from);
@@ -19,6 +21,14 @@ pub fn client(path: &str) -> PathBuf {
 /// A file that describes or drives a client.
 pub fn client_source(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
+}
+
+/// An empty folder that goes with its handle. In the build folder, not in `/tmp`: that may be memory, and what a broker
+/// writes should meet a device.
+pub fn fresh_folder() -> TempDir {
+    let parent = target().join("compat/data");
+    std::fs::create_dir_all(&parent).expect("the build folder is writable");
+    tempfile::tempdir_in(parent).expect("a fresh folder takes another")
 }
 
 /// The build folder. A test runs from `<target>/<profile>/deps/<test>`.

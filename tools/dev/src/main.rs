@@ -11,6 +11,8 @@ mod repository;
 mod test;
 mod tidy;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -32,11 +34,19 @@ enum Task {
     Tidy(tidy::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
-        Task::Codegen(arguments) => codegen::run(&arguments),
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
+        Task::Codegen(arguments) => codegen::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not what `main` prints for an error: a backtrace says nothing about a style rule or a failed test.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
