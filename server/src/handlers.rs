@@ -95,6 +95,7 @@ pub fn may_park(api_key: ApiKey) -> bool {
 /// Serves any request but Produce, which overlaps with its neighbours and is started by the connection itself.
 pub async fn serve<E: Env>(context: &Context<'_, E>, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
     match find::<E>(context.head.api_key).expect("the connection has looked it up").serve {
+        Serve::AtOnce(handler) => handler(context, outgoing.writer()),
         Serve::Control(handler) => handler(context, outgoing.writer()).await,
         Serve::Fetch => fetch::handle(context, outgoing).await,
         Serve::Produce => unreachable!("the connection starts Produce requests itself"),
@@ -117,6 +118,8 @@ struct Api<E: Env> {
 
 /// How an API is served.
 enum Serve<E: Env> {
+    /// By a function that knows the answer.
+    AtOnce(fn(&Context<'_, E>, &mut Writer) -> Result<(), Close>),
     /// By a function that decodes, calls and encodes.
     Control(for<'a> fn(&'a Context<'a, E>, &'a mut Writer) -> Work<'a>),
     /// By a function that may wait and answers with records.
@@ -142,21 +145,9 @@ impl<E: Env> Table<E> {
             versions: versions(0, 13),
             serve: Serve::Control(|context, writer| Box::pin(metadata::handle(context, writer))),
         },
-        Api {
-            key: ApiKey::FindCoordinator,
-            versions: versions(0, 6),
-            serve: Serve::Control(|context, writer| Box::pin(find_coordinator::handle(context, writer))),
-        },
-        Api {
-            key: ApiKey::SaslHandshake,
-            versions: versions(0, 1),
-            serve: Serve::Control(|context, writer| Box::pin(sasl::handle_handshake(context, writer))),
-        },
-        Api {
-            key: ApiKey::ApiVersions,
-            versions: versions(0, 4),
-            serve: Serve::Control(|context, writer| Box::pin(api_versions::handle(context, writer))),
-        },
+        Api { key: ApiKey::FindCoordinator, versions: versions(0, 6), serve: Serve::AtOnce(find_coordinator::handle) },
+        Api { key: ApiKey::SaslHandshake, versions: versions(0, 1), serve: Serve::AtOnce(sasl::handle_handshake) },
+        Api { key: ApiKey::ApiVersions, versions: versions(0, 4), serve: Serve::AtOnce(api_versions::handle) },
         Api {
             key: ApiKey::CreateTopics,
             versions: versions(2, 7),
@@ -170,13 +161,9 @@ impl<E: Env> Table<E> {
         Api {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
-            serve: Serve::Control(|context, writer| Box::pin(sasl::handle_authenticate(context, writer))),
+            serve: Serve::AtOnce(sasl::handle_authenticate),
         },
-        Api {
-            key: ApiKey::DescribeCluster,
-            versions: versions(0, 2),
-            serve: Serve::Control(|context, writer| Box::pin(describe_cluster::handle(context, writer))),
-        },
+        Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
     ];
 }
 

@@ -11,7 +11,7 @@ use millrace_runtime::Env;
 use super::{Api, Context, Table};
 use crate::net::connection::Close;
 
-pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: ApiVersionsRequest<'_> = context.decode()?;
     let is_named = context.head.version >= NAMED_FROM;
     let is_valid = !is_named || (is_name(request.client_software_name) && is_name(request.client_software_version));

@@ -11,7 +11,7 @@ use super::Context;
 use super::authorizer::{Operation, Resource};
 use crate::net::connection::Close;
 
-pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: DescribeClusterRequest = context.decode()?;
     let cluster_id = context.shard.broker().cluster_id.to_string();
     let image = context.shard.image();

@@ -40,7 +40,7 @@ pub async fn handle<E: Env>(context: &Context<'_, E>, outgoing: &mut Outgoing<E>
     }
     let plan = Plan::new(context, &request);
     let answers = read_enough(context, &request, &plan).await?;
-    reply::encode(context, &request, plan, answers, outgoing)
+    reply::encode(context, &request, &plan, answers, outgoing)
 }
 
 /// Reads until there is enough, or nothing more to wait for.

@@ -11,7 +11,7 @@ use super::Context;
 use super::authorizer::{Operation, Resource};
 use crate::net::connection::Close;
 
-pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: FindCoordinatorRequest<'_> = context.decode()?;
     if context.head.version < BATCHED_FROM {
         let (error, message) = refuse(context, request.key_type, request.key);

@@ -10,14 +10,14 @@ use millrace_runtime::Env;
 use super::Context;
 use crate::net::connection::Close;
 
-pub(super) async fn handle_handshake<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+pub(super) fn handle_handshake<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let _: SaslHandshakeRequest<'_> = context.decode()?;
     let response =
         SaslHandshakeResponse { error_code: ErrorCode::IllegalSaslState.code(), ..SaslHandshakeResponse::default() };
     context.answer(writer, &response)
 }
 
-pub(super) async fn handle_authenticate<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+pub(super) fn handle_authenticate<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let _: SaslAuthenticateRequest<'_> = context.decode()?;
     let response = SaslAuthenticateResponse {
         error_code: ErrorCode::IllegalSaslState.code(),

@@ -84,12 +84,11 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
     shard.mailbox().start(start.links, shard.tasks(), move |source, message| {
         dispatch::receive(&receiver, source, message);
     });
-    match start.lead {
-        Some(lead) => run_first(&shard, lead).await?,
-        None => {
-            open_store(&shard).await?;
-            connection::start_sweep(&shard);
-        }
+    if let Some(lead) = start.lead {
+        run_first(&shard, lead).await?;
+    } else {
+        open_store(&shard).await?;
+        connection::start_sweep(&shard);
     }
     shard.reached(Stage::Closing).await;
     close(&shard).await

@@ -56,24 +56,17 @@ impl<E: Env> Links<E> {
     /// The links of all shards of a broker, in the order of the shards.
     pub fn all(shard_count: u16) -> Vec<Self> {
         let slots = usize::from(shard_count);
-        let mut senders: Vec<Vec<Option<E::Sender<Message<E>>>>> = Vec::new();
-        let mut receivers: Vec<Vec<Option<E::Receiver<Message<E>>>>> = Vec::new();
-        for _ in 0..slots {
-            senders.push((0..slots).map(|_| None).collect());
-            receivers.push((0..slots).map(|_| None).collect());
-        }
-        for source in 0..slots {
-            for target in (0..slots).filter(|target| *target != source) {
-                let (sender, receiver) = E::link(LINK_MESSAGE_COUNT);
-                senders[source][target] = Some(sender);
-                receivers[target][source] = Some(receiver);
+        // Both directions of a pair are made together, so that each shard's ends can be put together at once.
+        let mut all: Vec<Self> = (0..slots).map(|_| Self { ends: (0..slots).map(|_| None).collect() }).collect();
+        for first in 0..slots {
+            for second in first + 1..slots {
+                let (to_second, from_first) = E::link(LINK_MESSAGE_COUNT);
+                let (to_first, from_second) = E::link(LINK_MESSAGE_COUNT);
+                all[first].ends[second] = Some(Ends { sender: to_second, receiver: from_second });
+                all[second].ends[first] = Some(Ends { sender: to_first, receiver: from_first });
             }
         }
-        let pair = |(sender, receiver): (Option<_>, Option<_>)| Some(Ends { sender: sender?, receiver: receiver? });
-        let shards = senders.into_iter().zip(receivers);
-        shards
-            .map(|(senders, receivers)| Self { ends: senders.into_iter().zip(receivers).map(pair).collect() })
-            .collect()
+        all
     }
 }
 

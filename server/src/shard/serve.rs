@@ -85,11 +85,11 @@ pub async fn append<E: Env>(
     results
 }
 
-/// Who reads, and so how the memory gets there and who is woken.
+/// Who reads, and so how the memory gets there.
 #[derive(Clone, Copy)]
 enum Reader {
     Own,
-    Other(ShardIndex),
+    Other,
 }
 
 /// Reads for a connection of this shard.
@@ -108,7 +108,7 @@ pub async fn read_own<E: Env>(shard: &Shard<E>, request: &Read, attach: Option<&
 
 /// Reads for another shard: the memory found is lent.
 pub async fn read_for<E: Env>(shard: &Shard<E>, source: ShardIndex, request: &Read) -> ReadReply {
-    let mut found = read(shard, request, Reader::Other(source)).await;
+    let mut found = read(shard, request, Reader::Other).await;
     let mut is_watched = false;
     if let Some(watch) = request.watch
         && found.is_wanting(request)
@@ -172,7 +172,7 @@ async fn read<E: Env>(shard: &Shard<E>, request: &Read, reader: Reader) -> Found
         }
         let room_bytes = match reader {
             Reader::Own => usize::MAX,
-            Reader::Other(_) => shard.leases().borrow().room_bytes().saturating_sub(found.bytes),
+            Reader::Other => shard.leases().borrow().room_bytes().saturating_sub(found.bytes),
         };
         let bytes_max = position.bytes_max.min(request.bytes_max.saturating_sub(found.bytes)).min(room_bytes);
         let read = match shard.store().read(position.partition, position.offset, bytes_max, first).await {

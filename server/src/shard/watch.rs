@@ -57,7 +57,9 @@ impl<E: Env> Waits<E> {
     /// Wakes everyone, so that they answer with what there is.
     pub fn wake_all(&self) {
         let events: Vec<_> = self.open.borrow().values().cloned().collect();
-        events.iter().for_each(|event| event.notify());
+        for event in events {
+            event.notify();
+        }
     }
 }
 
@@ -100,8 +102,10 @@ impl<E: Env> Drop for Wait<E> {
 pub struct Watches<E: Env> {
     mailbox: Mailbox<E>,
     tasks: TaskSet<E>,
-    armed: Rc<RefCell<BTreeMap<(ShardIndex, WatchId), Rc<Armed>>>>,
+    armed: Rc<RefCell<ArmedByWait>>,
 }
+
+type ArmedByWait = BTreeMap<(ShardIndex, WatchId), Rc<Armed>>;
 
 struct Armed {
     event: Rc<Event>,

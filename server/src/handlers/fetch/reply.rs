@@ -1,5 +1,8 @@
 //! The answer to a Fetch: a small encoded part and the records where they lie.
 
+use std::vec::IntoIter;
+
+use millrace_engine::store::ReadError;
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::fetch_response::{self, FetchAnswer, encode_fetch_response};
 use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
@@ -16,11 +19,11 @@ use crate::shard::router::{Piece, ReadAnswer};
 pub(super) fn encode<E: Env>(
     context: &Context<'_, E>,
     request: &FetchRequest<'_>,
-    plan: Plan,
+    plan: &Plan,
     answers: Vec<ReadAnswer<E>>,
     outgoing: &mut Outgoing<E>,
 ) -> Result<(), Close> {
-    let mut gathered = Gathered::new(&plan, answers);
+    let mut gathered = Gathered::new(plan, answers);
     let is_committed = request.isolation_level == READ_COMMITTED;
     let mut slots = plan.slots.iter();
     let mut responses = Vec::with_capacity(request.topics.len());
@@ -55,11 +58,8 @@ pub(super) fn encode<E: Env>(
 
 /// Results taken from the owners' answers in the order of the request, within the request's limit.
 struct Gathered<E: Env> {
-    /// By group: what is left of its results and of its pieces.
-    groups: Vec<(
-        std::vec::IntoIter<Result<ReadPartition, millrace_engine::store::ReadError>>,
-        std::vec::IntoIter<Piece<E>>,
-    )>,
+    /// By group.
+    groups: Vec<GroupRest<E>>,
     bytes_left: usize,
     is_first: bool,
     /// The pieces that are sent.
@@ -70,9 +70,17 @@ struct Gathered<E: Env> {
     records_bytes: Vec<usize>,
 }
 
+/// What is left of one owner's answer.
+struct GroupRest<E: Env> {
+    results: IntoIter<Result<ReadPartition, ReadError>>,
+    pieces: IntoIter<Piece<E>>,
+}
+
 impl<E: Env> Gathered<E> {
     fn new(plan: &Plan, answers: Vec<ReadAnswer<E>>) -> Self {
-        let groups = answers.into_iter().map(|answer| (answer.partitions.into_iter(), answer.pieces.into_iter()));
+        let groups = answers
+            .into_iter()
+            .map(|answer| GroupRest { results: answer.partitions.into_iter(), pieces: answer.pieces.into_iter() });
         Self {
             groups: groups.collect(),
             bytes_left: plan.bytes_max,
@@ -95,7 +103,7 @@ impl<E: Env> Gathered<E> {
     }
 
     fn take_of(&mut self, index: usize) -> (PartitionData<'static>, usize, usize) {
-        let (results, pieces) = &mut self.groups[index];
+        let GroupRest { results, pieces } = &mut self.groups[index];
         let found = match results.next().expect("every partition that was read has a result") {
             Ok(found) => found,
             Err(error) => return (refuse(errors::read(&error)), 0, 0),

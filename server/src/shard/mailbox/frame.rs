@@ -35,19 +35,6 @@ impl Received {
     }
 }
 
-impl Frame {
-    /// Where in the frame `part` lies. `part` must be borrowed from this frame.
-    ///
-    /// A decoded message borrows from its frame; what crosses to another shard is the frame and the place in it.
-    pub fn position_of(&self, part: &[u8]) -> Range<usize> {
-        let base = self.as_ptr().addr();
-        let start = part.as_ptr().addr().checked_sub(base).expect("a part lies within its frame");
-        let end = start + part.len();
-        assert!(end <= self.len(), "a part ends within its frame");
-        start..end
-    }
-}
-
 impl Deref for Frame {
     type Target = [u8];
 
@@ -73,20 +60,5 @@ mod tests {
         drop(received);
         assert_eq!((&*first, &*second), (&b"first"[..], &b"second"[..]));
         assert_eq!(first.as_ptr().addr() + 6, second.as_ptr().addr());
-    }
-
-    #[test]
-    fn a_part_is_found_in_its_frame() {
-        let frame = Received::new(b"..first.second".to_vec()).frame(2..14);
-        assert_eq!(frame.position_of(&frame[6..]), 6..12);
-        assert_eq!(frame.position_of(&frame[12..]), 12..12);
-    }
-
-    #[test]
-    #[should_panic(expected = "a part ends within its frame")]
-    fn a_part_of_another_frame_is_a_bug() {
-        let received = Received::new(b"..first.second".to_vec());
-        let (first, whole) = (received.frame(2..7), received.frame(2..14));
-        first.position_of(&whole[1..]);
     }
 }
