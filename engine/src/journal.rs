@@ -27,7 +27,7 @@ pub fn file_name(shard_index: u16) -> String {
 /// Where rounds go in the ring. Pure.
 #[derive(Debug)]
 pub struct Ring {
-    ring_bytes: u64,
+    capacity_bytes: u64,
     /// Where the next round goes if it fits there, from the start of the ring.
     head: u64,
     next_sequence: u64,
@@ -55,9 +55,9 @@ pub struct Placement {
 }
 
 impl Ring {
-    /// An empty ring of `ring_bytes`.
-    pub fn new(ring_bytes: u64) -> Self {
-        Self { ring_bytes, head: 0, next_sequence: 1, live: VecDeque::new() }
+    /// An empty ring of `capacity_bytes`.
+    pub fn new(capacity_bytes: u64) -> Self {
+        Self { capacity_bytes, head: 0, next_sequence: 1, live: VecDeque::new() }
     }
 
     /// Takes room for a round of `bytes`, whole blocks; `None` when the live rounds leave none.
@@ -78,7 +78,7 @@ impl Ring {
 
     fn find_room(&self, bytes: u64) -> Option<u64> {
         let Some(tail) = self.live.front() else {
-            return (bytes <= self.ring_bytes).then_some(if self.head + bytes <= self.ring_bytes {
+            return (bytes <= self.capacity_bytes).then_some(if self.head + bytes <= self.capacity_bytes {
                 self.head
             } else {
                 0
@@ -88,7 +88,7 @@ impl Ring {
         if wrapped {
             return (self.head + bytes <= tail.position).then_some(self.head);
         }
-        if self.head + bytes <= self.ring_bytes {
+        if self.head + bytes <= self.capacity_bytes {
             return Some(self.head);
         }
         // A round is never split: it goes to the start of the ring, if the oldest live one leaves room there.
@@ -111,15 +111,15 @@ impl Ring {
     pub fn live_bytes(&self) -> u64 {
         let (Some(tail), Some(last)) = (self.live.front(), self.live.back()) else { return 0 };
         if last.position < tail.position {
-            self.ring_bytes - tail.position + last.position + last.bytes
+            self.capacity_bytes - tail.position + last.position + last.bytes
         } else {
             last.position + last.bytes - tail.position
         }
     }
 
     /// Length of the ring in bytes.
-    pub fn ring_bytes(&self) -> u64 {
-        self.ring_bytes
+    pub fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
     }
 }
 

@@ -113,6 +113,7 @@ impl RecoveredLog {
 }
 
 /// One partition's log.
+#[expect(clippy::struct_excessive_bools, reason = "each is a task or a wish of its own; all combinations occur")]
 pub struct Log<E: Env> {
     /// Its partition.
     pub id: PartitionId,

@@ -127,10 +127,9 @@ pub(crate) async fn recover_shard<E: Env>(
     let generation = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
     let journal_path = directory.join(journal::file_name(config.shard_index));
     let contents = journal_scan::read(env, &journal_path, generation).await?;
-    if let Some(found) = contents.as_ref().map(|contents| contents.header.shard_count) {
-        if found != config.shard_count {
-            return Err(OpenError::ShardCount { found, wanted: config.shard_count });
-        }
+    let found = contents.as_ref().map(|contents| contents.header.shard_count);
+    if let Some(found) = found.filter(|found| *found != config.shard_count) {
+        return Err(OpenError::ShardCount { found, wanted: config.shard_count });
     }
     let journal_generation = contents.as_ref().map_or(0, |contents| contents.header.generation);
     let clean = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.clean) && journal_generation < generation;
@@ -228,7 +227,7 @@ fn whole_log(entry: &CheckpointEntry) -> RecoveredLog {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Outcome {
     scanned_bytes: u64,
     piece_count: usize,

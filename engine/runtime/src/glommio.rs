@@ -1,4 +1,4 @@
-//! The machine: [`crate::Env`] on glommio, one io_uring executor per shard.
+//! The machine: [`crate::Env`] on glommio, one `io_uring` executor per shard.
 //!
 //! glommio 0.9 does its work well and has defects that lose wake-ups, descriptors and writes. Nothing outside this module
 //! sees them: each room holds the guards against the defects of its part, and says at the guard what would happen without.

@@ -94,18 +94,14 @@ pub(crate) fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>
     }
     let Some((newest, (_, round))) = rounds.last_key_value() else { return Ok(Vec::new()) };
     let (newest, tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
-    let mut live = rounds.split_off(&tail);
-    let mut expected = tail;
-    for (sequence, (position, _)) in &live {
+    let live = rounds.split_off(&tail);
+    for (expected, (sequence, (position, _))) in (tail..).zip(&live) {
         if *sequence != expected || (*sequence == tail && *position != tail_position) {
-            return Err((
-                *position,
-                format!("round {expected} is missing or damaged, but round {newest} was written after it"),
-            ));
+            let what = format!("round {expected} is missing or damaged, but round {newest} was written after it");
+            return Err((*position, what));
         }
-        expected += 1;
     }
-    Ok(std::mem::take(&mut live).into_values().collect())
+    Ok(live.into_values().collect())
 }
 
 impl JournalContents {

@@ -18,7 +18,7 @@ pub(super) fn consider<E: Env>(inner: &Rc<Inner<E>>) {
     let due = {
         let mut journal = inner.journal.borrow_mut();
         let ring = journal.ring();
-        ring.live_bytes() > ring.ring_bytes() / 2
+        ring.live_bytes() > ring.capacity_bytes() / 2
     };
     if due && inner.failure.borrow().is_none() && !inner.closing.get() && !inner.checkpoint_running.replace(true) {
         inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner)));

@@ -88,7 +88,7 @@ impl<E: Env> Store<E> {
                     return Ok(Read { bytes: end.bytes_since(start), slices, offsets });
                 }
                 Walk::Short { bytes } => window_bytes = bytes,
-                Walk::Damaged { position, what } => return Err(self.damaged(&log, position, what)),
+                Walk::Damaged { position, what } => return Err(damaged(&log, position, what)),
             }
         }
     }
@@ -113,7 +113,7 @@ impl<E: Env> Store<E> {
         while position < visible.position {
             let window = self.window(&log, position, window_bytes, visible).await?;
             let Some(header) = window.header(position) else {
-                return Err(self.damaged(&log, position, "a batch's header is cut off"));
+                return Err(damaged(&log, position, "a batch's header is cut off"));
             };
             let end = position.plus(batch_bytes(&header));
             if end > window.end() && end <= visible.position {
@@ -168,13 +168,13 @@ impl<E: Env> Store<E> {
         let segment = prepare::open(&self.inner, log).await.map_err(failed)?;
         let buffer = segment.read(start, end.bytes_since(start)).await.map_err(failed)?;
         let buffer = buffer.map(AppendBuffer::sealed).filter(|buffer| buffer.filled() >= end.bytes_since(start));
-        buffer.map(Rc::new).ok_or_else(|| self.damaged(log, start, "the file is shorter than the log"))
+        buffer.map(Rc::new).ok_or_else(|| damaged(log, start, "the file is shorter than the log"))
     }
+}
 
-    fn damaged(&self, log: &SharedLog<E>, position: Position, what: &str) -> ReadError {
-        let file = log.borrow().segment.as_ref().map(|segment| segment.path().to_owned()).unwrap_or_default();
-        ReadError::Corrupt(Corruption { file, position: position.get(), what: what.to_owned() })
-    }
+fn damaged<E: Env>(log: &SharedLog<E>, position: Position, what: &str) -> ReadError {
+    let file = log.borrow().segment.as_ref().map(|segment| segment.path().to_owned()).unwrap_or_default();
+    ReadError::Corrupt(Corruption { file, position: position.get(), what: what.to_owned() })
 }
 
 /// Consecutive slices of a log.
@@ -254,7 +254,8 @@ impl<B: millrace_runtime::Buffer> Window<B> {
             if start.is_some() || last_offset >= from.get() {
                 let within = batch_end.bytes_since(*start.get_or_insert(position)) <= bytes_max;
                 let is_first = start == Some(position);
-                if !within && !(is_first && first == FirstBatch::WholeEvenIfLarger) {
+                let allowed = within || (is_first && first == FirstBatch::WholeEvenIfLarger);
+                if !allowed {
                     break;
                 }
                 if batch_end > self.end() {

@@ -98,7 +98,7 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
     Some(Round { pieces, segment_writes, journal_write })
 }
 
-/// Lays the journal's part of a round out. `None` when the ring has no room for it.
+/// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.
 fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<JournalWrite<E>> {
     let mut unrecorded = inner.unrecorded.borrow_mut();
     unrecorded.retain(|log| log.borrow().failure.is_none());
@@ -112,6 +112,9 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<Jou
         })
         .collect();
     let entry_count = pieces.len() + unrecorded.len();
+    if entry_count == 0 {
+        return None;
+    }
     let piece_bytes = slices.iter().map(crate::io::Slice::bytes).sum();
     let round_bytes = u64::try_from(RoundEncoder::round_bytes(entry_count, piece_bytes)).expect("a round fits u64");
     let mut journal = inner.journal.borrow_mut();

@@ -242,8 +242,8 @@ pub const ROWS: &[Row] = &[
     Row {
         key: Key::JournalBytes,
         name: "millrace.journal.bytes",
-        kind: Kind::Bytes { min: 16 * MIB, max: 64 * GIB },
-        default: "268435456",
+        kind: Kind::Bytes { min: MIB, max: 4 * GIB },
+        default: "67108864",
         change: Change::Restart,
         doc: "Disk space of one shard's journal. A longer journal rewrites less and recovers longer.",
     },

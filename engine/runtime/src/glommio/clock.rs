@@ -38,7 +38,7 @@ pub(super) fn now() -> Moment {
 }
 
 /// Longer sleeps end here: a hundred years.
-const SLEEP_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+const SLEEP_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 
 #[cfg(test)]
 mod tests {

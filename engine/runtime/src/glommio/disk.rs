@@ -1,6 +1,6 @@
 //! Names and directories, and the opening of files.
 //!
-//! io_uring has no call for most of this, so it runs on the shard's one blocking thread.
+//! `io_uring` has no call for most of this, so it runs on the shard's one blocking thread.
 
 use std::ffi::CString;
 use std::io;
@@ -55,8 +55,8 @@ impl Disk for GlommioDisk {
         let path = path.to_owned();
         let this = self.clone();
         let open = async move {
-            this.devices.prepare(parent(&path)).await?;
             let _guard = this.names.open(&path).await;
+            this.devices.prepare(parent(&path)).await?;
             let file = open_options(mode).dma_open(&path).await.map_err(io_error)?;
             Ok(GlommioFile::new(file, this.operations.clone()))
         };

@@ -25,7 +25,7 @@ pub struct ShardsConfig {
     pub pin: bool,
     /// Names of the threads start with it.
     pub name_prefix: String,
-    /// Memory registered with io_uring for reads, per shard; others use the heap. It is locked three times over, once
+    /// Memory registered with `io_uring` for reads, per shard; others use the heap. It is locked three times over, once
     /// for each of an executor's rings, and counts against `RLIMIT_MEMLOCK`. Beyond the limit glommio goes without.
     pub io_memory_bytes: usize,
     /// How long an idle shard spins before it sleeps. Only pinned shards spin.
@@ -58,36 +58,38 @@ impl Shards {
     /// tasks that still run then are dropped.
     ///
     /// A panic on a shard aborts the process.
-    pub fn start<F, Main>(config: &ShardsConfig, main: F) -> io::Result<Self>
+    pub fn start<Main, Ended>(config: &ShardsConfig, main: Main) -> io::Result<Self>
     where
-        F: Fn(GlommioEnv) -> Main + Clone + Send + 'static,
-        Main: Future<Output = ()> + 'static,
+        Main: Fn(GlommioEnv) -> Ended + Clone + Send + 'static,
+        Ended: Future<Output = ()> + 'static,
+    {
+        let nothing = vec![(); usize::from(config.shard_count)];
+        Self::start_with(config, nothing, move |env, ()| main(env))
+    }
+
+    /// The same, and hands each shard what is its own, such as its ends of the links. `belongings` are in the order of
+    /// the shards' indexes.
+    pub fn start_with<Belongings, Main, Ended>(
+        config: &ShardsConfig,
+        belongings: Vec<Belongings>,
+        main: Main,
+    ) -> io::Result<Self>
+    where
+        Belongings: Send + 'static,
+        Main: Fn(GlommioEnv, Belongings) -> Ended + Clone + Send + 'static,
+        Ended: Future<Output = ()> + 'static,
     {
         assert!(config.shard_count > 0, "there is at least one shard");
         assert!(config.preempt_timer >= PREEMPTION_MIN, "a shorter preemption time loses wake-ups");
+        assert_eq!(belongings.len(), usize::from(config.shard_count), "each shard has its belongings");
         check_io_uring()?;
-        let placements = placements(config)?;
 
         let (report, reports) = mpsc::channel();
         let mut seats = Vec::new();
-        for (shard_index, placement) in (0..config.shard_count).zip(placements) {
-            let pulse = Pulse::new();
-            let (go, wait_for_go) = mpsc::channel::<()>();
-            let (report, main, config) = (report.clone(), main.clone(), config.clone());
-            let name = format!("{}-{shard_index}", config.name_prefix);
-            let shard_pulse = Arc::clone(&pulse);
-            let thread = std::thread::Builder::new().name(name).spawn(move || {
-                let made = make_executor(&config, placement);
-                let (outcome, executor) = made.map_or_else(|error| (Err(error), None), |made| (Ok(()), Some(made)));
-                // Nobody listens any more when another shard has failed; then the word to go does not come either.
-                report.send(outcome).ok();
-                drop(report);
-                let Some(executor) = executor else { return };
-                if wait_for_go.recv().is_ok() {
-                    run_shard(&executor, shard_index, &shard_pulse, main);
-                }
-            })?;
-            seats.push(Seat { thread, go, pulse });
+        for ((shard_index, placement), belongings) in (0..).zip(placements(config)?).zip(belongings) {
+            let (report, main) = (report.clone(), main.clone());
+            let work = move |env| main(env, belongings);
+            seats.push(Seat::start(config, shard_index, placement, report, work)?);
         }
         drop(report);
         // Ends when every thread has reported or is gone. On an error the seats are dropped, and nobody gets the word.
@@ -101,11 +103,7 @@ impl Shards {
         }
         let pulses = seats.iter().map(|seat| Arc::clone(&seat.pulse)).collect();
         let watchdog = Watchdog::start(format!("{}-watchdog", config.name_prefix), pulses)?;
-        let mut threads = Vec::new();
-        for seat in seats {
-            seat.go.send(()).expect("a shard that has reported waits for the word");
-            threads.push(seat.thread);
-        }
+        let threads = seats.into_iter().map(Seat::go).collect();
         Ok(Self { threads, watchdog })
     }
 
@@ -126,8 +124,46 @@ impl Shards {
 /// A shard's thread before it has been told to go.
 struct Seat {
     thread: JoinHandle<()>,
-    go: mpsc::Sender<()>,
+    word: mpsc::Sender<()>,
     pulse: Arc<Pulse>,
+}
+
+impl Seat {
+    /// Starts a thread that makes its executor, reports, and waits for the word to go.
+    fn start<Work, Ended>(
+        config: &ShardsConfig,
+        shard_index: u16,
+        placement: Placement,
+        report: mpsc::Sender<io::Result<()>>,
+        work: Work,
+    ) -> io::Result<Self>
+    where
+        Work: FnOnce(GlommioEnv) -> Ended + Send + 'static,
+        Ended: Future<Output = ()> + 'static,
+    {
+        let pulse = Pulse::new();
+        let (word, wait_for_word) = mpsc::channel();
+        let shard_pulse = Arc::clone(&pulse);
+        let shard_config = config.clone();
+        let name = format!("{}-{shard_index}", config.name_prefix);
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let made = make_executor(&shard_config, placement);
+            let (outcome, executor) = made.map_or_else(|error| (Err(error), None), |made| (Ok(()), Some(made)));
+            // Nobody listens any more when another shard has failed; then the word does not come either.
+            report.send(outcome).ok();
+            drop(report);
+            let Some(executor) = executor else { return };
+            if wait_for_word.recv().is_ok() {
+                run_shard(&executor, shard_index, &shard_pulse, work);
+            }
+        })?;
+        Ok(Self { thread, word, pulse })
+    }
+
+    fn go(self) -> JoinHandle<()> {
+        self.word.send(()).expect("a shard that has reported waits for the word");
+        self.thread
+    }
 }
 
 fn make_executor(config: &ShardsConfig, placement: Placement) -> io::Result<LocalExecutor> {
@@ -142,18 +178,18 @@ fn make_executor(config: &ShardsConfig, placement: Placement) -> io::Result<Loca
         .map_err(io_error)
 }
 
-fn run_shard<F, Main>(executor: &LocalExecutor, shard_index: u16, pulse: &Arc<Pulse>, main: F)
+fn run_shard<Work, Ended>(executor: &LocalExecutor, shard_index: u16, pulse: &Arc<Pulse>, work: Work)
 where
-    F: Fn(GlommioEnv) -> Main,
-    Main: Future<Output = ()> + 'static,
+    Work: FnOnce(GlommioEnv) -> Ended,
+    Ended: Future<Output = ()> + 'static,
 {
     abort_on_panic_of_this_thread();
     executor.run(async {
         pulse.beat();
         let env = GlommioEnv::on_this_executor(shard_index);
-        main(env.clone()).await;
-        env.drain().await;
+        work(env.clone()).await;
         pulse.end();
+        env.drain().await;
     });
 }
 
@@ -183,7 +219,7 @@ fn allowed_cores() -> io::Result<Vec<usize>> {
     Ok((0..core_max).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
-/// Guard: without io_uring glommio panics or ends the process with a joke. Say what is wrong instead.
+/// Guard: without `io_uring` glommio panics or ends the process with a joke. Say what is wrong instead.
 fn check_io_uring() -> io::Result<()> {
     // The kernel's `io_uring_params`: 120 bytes, of which zeros are a request for the defaults.
     let mut parameters = [0_u64; 15];
@@ -207,5 +243,5 @@ fn check_io_uring() -> io::Result<()> {
     Err(io::Error::new(error.kind(), format!("{text}: {error}")))
 }
 
-/// Entries of each io_uring. More operations than this may be in flight; they are handed to the kernel in portions.
+/// Entries of each `io_uring`. More operations than this may be in flight; they are handed to the kernel in portions.
 const RING_DEPTH: usize = 256;

@@ -102,3 +102,64 @@ pub(super) fn io_error<T>(error: ::glommio::GlommioError<T>) -> io::Error {
         other => other.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use ::glommio::LocalExecutorBuilder;
+
+    fn on_an_executor(main: impl Future<Output = ()>) {
+        LocalExecutorBuilder::default().io_memory(0).make().unwrap().run(main);
+    }
+
+    #[test]
+    fn a_panic_in_a_blocking_closure_is_an_error_and_the_next_closure_runs() {
+        on_an_executor(async {
+            let operations = Operations::default();
+            let outcome = operations.run_blocking((), || -> io::Result<()> { panic!("on purpose") }).await;
+            assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::Other);
+            assert_eq!(operations.run_blocking((), || Ok(7)).await.unwrap(), 7);
+        });
+    }
+
+    #[test]
+    fn an_operation_nobody_waits_for_runs_to_its_end_and_is_drained() {
+        on_an_executor(async {
+            let operations = Operations::default();
+            let has_run = Rc::new(Cell::new(false));
+            {
+                let has_run = Rc::clone(&has_run);
+                let blocking = operations.clone();
+                let mut dropped = pin!(operations.run(async move {
+                    blocking.run_blocking((), || Ok(())).await.unwrap();
+                    has_run.set(true);
+                }));
+                assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            }
+            assert!(!has_run.get());
+            operations.drained().await;
+            assert!(has_run.get());
+        });
+    }
+
+    #[test]
+    fn a_caller_may_poll_an_operation_more_often_than_a_task_has_wakers() {
+        on_an_executor(async {
+            let operations = Operations::default();
+            let (hold, held) = std::sync::mpsc::channel::<()>();
+            let mut operation = pin!(operations.run_blocking((), move || Ok(held.recv().is_ok())));
+            std::future::poll_fn(|context| {
+                for _ in 0..100_000 {
+                    assert!(operation.as_mut().poll(context).is_pending());
+                }
+                std::task::Poll::Ready(())
+            })
+            .await;
+            hold.send(()).unwrap();
+            assert!(operation.await.unwrap());
+        });
+    }
+}

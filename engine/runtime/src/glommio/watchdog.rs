@@ -4,6 +4,9 @@
 //! cross-thread wake-up of another executor may be lost as well. Nothing on the shard itself can help, for it would be
 //! just another task that is not run. So a thread of its own wakes one task per shard every [`TICK`], which ends any
 //! such sleep; and since the task writes down when it ran, the thread also sees which shards are stuck.
+//!
+//! A wake costs a parked shard ten system calls. So when no shard has run a task of its own for a while, the next wake
+//! comes after [`IDLE_TICK`]: each shard had several full turns and found nothing to run.
 
 use std::future::poll_fn;
 use std::io;
@@ -38,10 +41,11 @@ impl Watchdog {
             move || {
                 abort_on_panic_of_this_thread();
                 while !stop.load(Ordering::Acquire) {
-                    std::thread::park_timeout(TICK);
+                    let is_idle = pulses.iter().all(|pulse| pulse.is_quiet());
+                    std::thread::park_timeout(if is_idle { IDLE_TICK } else { TICK });
                     for (shard_index, pulse) in pulses.iter().enumerate() {
                         pulse.wake();
-                        pulse.report(shard_index);
+                        pulse.report(shard_index, now());
                     }
                 }
             }
@@ -51,7 +55,7 @@ impl Watchdog {
 
     /// Indexes of the shards that have not run for [`STALL_MIN`].
     pub(super) fn stalled_shards(&self) -> Vec<u16> {
-        let stalled = |(index, pulse): (u16, &Arc<Pulse>)| pulse.stalled_for().map(|_| index);
+        let stalled = |(index, pulse): (u16, &Arc<Pulse>)| pulse.stalled_for(now()).map(|_| index);
         (0..).zip(self.pulses.iter()).filter_map(stalled).collect()
     }
 
@@ -67,7 +71,10 @@ pub(super) struct Pulse {
     last_seen_nanos: AtomicU64,
     /// Wakes sent since the shard last ran.
     wakes_unanswered: AtomicU32,
+    /// Beats in a row between which the shard ran nothing else.
+    quiet_beats: AtomicU32,
     is_reported: AtomicBool,
+    is_ended: AtomicBool,
     /// Wakes the task that [`Pulse::beat`] started; `None` before the shard has begun and after it has ended.
     #[expect(clippy::disallowed_types, reason = "see the import")]
     waker: Mutex<Option<Waker>>,
@@ -79,7 +86,9 @@ impl Pulse {
         Arc::new(Self {
             last_seen_nanos: AtomicU64::new(now().as_nanos()),
             wakes_unanswered: AtomicU32::new(0),
+            quiet_beats: AtomicU32::new(0),
             is_reported: AtomicBool::new(false),
+            is_ended: AtomicBool::new(false),
             waker: Mutex::new(None),
         })
     }
@@ -91,18 +100,25 @@ impl Pulse {
         let beat = poll_fn(move |context| {
             pulse.last_seen_nanos.store(now().as_nanos(), Ordering::Relaxed);
             pulse.wakes_unanswered.store(0, Ordering::Relaxed);
+            // Since the last beat, because asking resets the count; it includes the last beat itself.
+            let is_quiet = ::glommio::executor().executor_stats().tasks_executed() <= 1;
+            let quiet_beats = if is_quiet { pulse.quiet_beats.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+            pulse.quiet_beats.store(quiet_beats, Ordering::Relaxed);
             if !is_known {
-                pulse.set_waker(Some(context.waker().clone()));
+                *pulse.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
                 is_known = true;
             }
-            Poll::<()>::Pending
+            if pulse.is_ended.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
         });
         ::glommio::spawn_local(beat).detach();
     }
 
-    /// Says that the shard ends on purpose. Called on the shard.
+    /// Says that the shard ends on purpose, and ends the task. Called on the shard.
     pub(super) fn end(&self) {
-        self.set_waker(None);
+        self.is_ended.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.take_waker() {
+            waker.wake();
+        }
     }
 
     /// Ends the shard's sleep, if it sleeps.
@@ -118,35 +134,96 @@ impl Pulse {
         }
     }
 
+    /// Whether the shard has had nothing to do for some time.
+    fn is_quiet(&self) -> bool {
+        self.quiet_beats.load(Ordering::Relaxed) >= QUIET_BEATS_MIN
+    }
+
     /// Logs once that the shard has stalled, and once that it runs again.
-    fn report(&self, shard_index: usize) {
-        let stalled_for = self.stalled_for();
+    fn report(&self, shard_index: usize, at: Moment) {
+        let stalled_for = self.stalled_for(at);
         if self.is_reported.swap(stalled_for.is_some(), Ordering::Relaxed) == stalled_for.is_some() {
             return;
         }
-        match stalled_for {
-            Some(duration) => tracing::warn!(shard_index, stalled_ms = duration.as_millis(), "shard does not run"),
-            None => tracing::warn!(shard_index, "shard runs again"),
+        if let Some(duration) = stalled_for {
+            tracing::warn!(shard_index, stalled_ms = duration.as_millis(), "shard does not run");
+        } else {
+            tracing::warn!(shard_index, "shard runs again");
         }
     }
 
     /// How long the shard has not run, if that is too long.
-    fn stalled_for(&self) -> Option<Duration> {
+    fn stalled_for(&self, at: Moment) -> Option<Duration> {
         let is_beating = self.waker.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let last_seen = Moment::from_nanos(self.last_seen_nanos.load(Ordering::Relaxed));
-        let elapsed = now().saturating_since(last_seen);
+        let elapsed = at.saturating_since(last_seen);
         (is_beating && elapsed >= STALL_MIN).then_some(elapsed)
     }
 
-    fn set_waker(&self, waker: Option<Waker>) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;
+    fn take_waker(&self) -> Option<Waker> {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// How often shards are woken: the longest that a lost wake-up can delay a task.
+/// How often shards are woken: the longest that a lost wake-up delays a task while any shard has work.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How often shards are woken that all had nothing to do: the longest that a lost wake-up delays the first task.
+const IDLE_TICK: Duration = Duration::from_millis(40);
+
+const QUIET_BEATS_MIN: u32 = 5;
 
 /// A shard that has not run for this long is stalled.
 const STALL_MIN: Duration = Duration::from_secs(1);
 
 const WAKES_UNANSWERED_MAX: u32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use ::glommio::{Latency, LocalExecutorBuilder, Shares};
+
+    #[test]
+    fn an_executor_that_parks_with_runnable_tasks_still_gets_its_work_done() {
+        let pulse = Pulse::new();
+        let watchdog = Watchdog::start("watchdog".to_owned(), vec![Arc::clone(&pulse)]).unwrap();
+        // Preempts often enough to park by mistake every few turns; without the watchdog this test does not end.
+        let executor = LocalExecutorBuilder::default().io_memory(0).preempt_timer(Duration::from_micros(20));
+        executor.make().unwrap().run(async {
+            pulse.beat();
+            let queue = ::glommio::executor().create_task_queue(Shares::default(), Latency::NotImportant, "work");
+            let yields = async {
+                for _ in 0..200_000 {
+                    ::glommio::executor().yield_task_queue_now().await;
+                }
+            };
+            ::glommio::spawn_local_into(yields, queue).unwrap().await;
+            pulse.end();
+        });
+        watchdog.stop();
+    }
+
+    #[test]
+    fn a_shard_stalls_after_a_second_without_a_beat_and_not_once_it_has_ended() {
+        let pulse = Pulse::new();
+        let seen = Moment::from_nanos(pulse.last_seen_nanos.load(Ordering::Relaxed));
+        let late = seen + Duration::from_secs(2);
+        assert_eq!(pulse.stalled_for(late), None, "it has not begun");
+        *pulse.waker.lock().unwrap() = Some(Waker::noop().clone());
+        assert_eq!(pulse.stalled_for(seen + Duration::from_millis(999)), None);
+        assert_eq!(pulse.stalled_for(late), Some(Duration::from_secs(2)));
+        pulse.end();
+        assert_eq!(pulse.stalled_for(late), None);
+    }
+
+    #[test]
+    fn a_shard_that_does_not_answer_is_not_woken_without_end() {
+        let pulse = Pulse::new();
+        *pulse.waker.lock().unwrap() = Some(Waker::noop().clone());
+        for _ in 0..2 * WAKES_UNANSWERED_MAX {
+            pulse.wake();
+        }
+        assert_eq!(pulse.wakes_unanswered.load(Ordering::Relaxed), WAKES_UNANSWERED_MAX);
+    }
+}
