@@ -11,6 +11,11 @@ use clap::{Parser, Subcommand};
 use millrace_server::config::{self, Config, RawConfig, check};
 use millrace_server::{machine, run};
 
+/// Record buffers are allocated and freed all the time. The system's allocator gives such sizes back to the kernel at once,
+/// and most of the broker's time went into faulting them in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A log broker for Linux that any Kafka client can use.
 #[derive(Debug, Parser)]
 #[command(name = "millrace", version)]
