@@ -3,7 +3,7 @@
 //! A [`store::Store`] lives on one shard and owns that shard's logs, their files and the shard's journal. It knows no
 //! network, no requests and no cluster; the broker above it decides who may append and what a client may see.
 //!
-//! Modules in reading order: [`model`] names the quantities; [`format`] fixes the bytes on disk; [`io`] holds the memory
+//! Modules in reading order: [`model`] names the quantities; [`mod@format`] fixes the bytes on disk; [`io`] holds the memory
 //! that is appended to and lent out; [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round
 //! of appends durable; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
 #![deny(unsafe_code)]

@@ -52,7 +52,7 @@ pub enum OpenError {
     /// A file that every log of the shard depends on is damaged. Nothing was changed.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
-    /// The directory was written with another number of shards; [`redistribute`] comes first.
+    /// The directory was written with another number of shards; [`redistribute()`] comes first.
     #[error("the data directory was written by {found} shards and is opened with {wanted}")]
     ShardCount {
         /// Shards when it was written.

@@ -81,7 +81,9 @@ struct ClosingLines {
 impl ClosingLines {
     fn line(&mut self, line: &str) -> Option<String> {
         let text = line.trim();
-        if let Some(subject) = text.strip_prefix("Running ").or_else(|| text.strip_prefix("Doc-tests ")) {
+        if let Some(documented) = text.strip_prefix("Doc-tests ") {
+            self.subject = format!("{documented} docs");
+        } else if let Some(subject) = text.strip_prefix("Running ") {
             // `Running tests/kcat.rs (target/debug/deps/kcat-4f2a)`: the program's name tells crates apart.
             let program = subject.rsplit('/').next().unwrap_or(subject).trim_end_matches(')');
             let (program, _hash) = program.rsplit_once('-').unwrap_or((program, ""));
@@ -103,7 +105,9 @@ mod tests {
         let line = closing.line("test result: ok. 1 passed; 0 failed");
         assert_eq!(line.as_deref(), Some("kcat                     test result: ok. 1 passed; 0 failed"));
         assert_eq!(closing.line("   Doc-tests millrace_engine"), None);
-        assert!(closing.line("test result: ok. 0 passed").is_some_and(|line| line.starts_with("millrace_engine ")));
+        assert!(
+            closing.line("test result: ok. 0 passed").is_some_and(|line| line.starts_with("millrace_engine docs "))
+        );
     }
 
     #[test]
