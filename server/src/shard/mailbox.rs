@@ -230,7 +230,9 @@ mod tests {
                 while shards.iter().any(|(_, _, arrived)| arrived.borrow().len() < expected_count) {
                     millrace_runtime::Tasks::yield_now(world.env(0).tasks()).await;
                 }
-                shards.iter().for_each(|(mailbox, _, _)| mailbox.close());
+                for (mailbox, _, _) in &shards {
+                    mailbox.close();
+                }
                 for (_, tasks, _) in &shards {
                     tasks.join().await;
                 }

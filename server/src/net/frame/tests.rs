@@ -120,7 +120,8 @@ fn a_request_waits_until_there_is_memory_for_it() {
 
 #[test]
 fn lengths_that_no_request_has_end_the_stream() {
-    let cases: [(&[u8], fn(&ReceiveEnd) -> bool); 5] = [
+    type IsExpected = fn(&ReceiveEnd) -> bool;
+    let cases: [(&[u8], IsExpected); 5] = [
         (b"\xff\xff\xff\xff", |end| matches!(end, ReceiveEnd::Length(FrameError::Negative { .. }))),
         (b"\0\0\0\x09", |end| matches!(end, ReceiveEnd::Length(FrameError::TooSmall { .. }))),
         (b"\x00\x10\x00\x01", |end| matches!(end, ReceiveEnd::Length(FrameError::TooLarge { .. }))),
