@@ -124,7 +124,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         has_ended: Cell::new(false),
         ended: Event::default(),
     };
-    let progress = Progress { active_at: Cell::new(shard.env().clock().now()), is_in_body: Cell::new(false) };
+    let progress = Progress::new(shard.env().clock().now());
     let live = Live {
         socket,
         client,
@@ -240,7 +240,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
                 produce.await?.encode(&mut outgoing)?;
             }
             if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
-                outgoing.send(&live.socket).await?;
+                send(shard, live, &mut outgoing).await?;
             }
             let context = Context { shard, client: &live.client, head, frame: &request.frame };
             handlers::serve(&context, &mut outgoing).await?;
@@ -253,7 +253,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             finished?.encode(&mut outgoing)?;
         }
         if outgoing.bytes() > 0 {
-            outgoing.send(&live.socket).await?;
+            send(shard, live, &mut outgoing).await?;
             continue;
         }
         if let Some(front) = produces.front_mut() {
@@ -265,13 +265,23 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             continue;
         }
         live.is_serving.set(false);
-        live.progress.active_at.set(shard.env().clock().now());
+        live.progress.received_at.set(shard.env().clock().now());
         if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
             return Ok(());
         }
         let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
         select(std::pin::pin!(received), std::pin::pin!(draining)).await;
     }
+}
+
+/// Sends what is finished, under the eyes of the sweep.
+async fn send<E: Env>(shard: &Shard<E>, live: &Live<E>, outgoing: &mut Outgoing<E>) -> io::Result<()> {
+    let note = || live.progress.sent_at.set(shard.env().clock().now());
+    note();
+    live.progress.is_sending.set(true);
+    let sent = outgoing.send(&live.socket, note).await;
+    live.progress.is_sending.set(false);
+    sent
 }
 
 /// Reads a request's header. `None` when the header was all there is to answer.
@@ -288,7 +298,7 @@ fn decode_head<'a, E: Env>(request: &'a Request, outgoing: &mut Outgoing<E>) -> 
     }
 }
 
-/// Starts looking after connections that stall in a request or say nothing at all. Ends when the shard drains.
+/// Starts looking after connections that stall in a request, take no answers, or say nothing at all. Ends when the shard drains.
 pub fn start_sweep<E: Env>(shard: &Shard<E>) {
     let own = shard.clone();
     shard.tasks().spawn("connection sweep", TaskClass::Network, async move {
@@ -307,16 +317,22 @@ fn sweep<E: Env>(shard: &Shard<E>) {
     let now = shard.env().clock().now();
     let idle_max = shard.broker().config.net.idle_max;
     for live in shard.connections().live.borrow().values() {
-        let quiet = now.saturating_since(live.progress.active_at.get());
-        let peer = live.socket.peer_address();
-        if live.progress.is_in_body.get() {
-            if quiet > BODY_STALL_MAX {
-                tracing::warn!(%peer, "connection closed: a request has stalled");
-                live.socket.shutdown();
+        let Live { socket, progress, is_serving, .. } = &**live;
+        let peer = socket.peer_address();
+        let received_since = now.saturating_since(progress.received_at.get());
+        if progress.is_sending.get() {
+            if now.saturating_since(progress.sent_at.get()) > SEND_STALL_MAX {
+                tracing::warn!(%peer, "connection closed: the client does not take its answers");
+                socket.shutdown();
             }
-        } else if !live.is_serving.get() && idle_max.is_some_and(|idle_max| quiet > idle_max) {
+        } else if progress.is_in_body.get() {
+            if received_since > BODY_STALL_MAX {
+                tracing::warn!(%peer, "connection closed: a request has stalled");
+                socket.shutdown();
+            }
+        } else if !is_serving.get() && idle_max.is_some_and(|idle_max| received_since > idle_max) {
             tracing::debug!(%peer, "connection closed: idle");
-            live.socket.shutdown();
+            socket.shutdown();
         }
     }
 }
@@ -354,5 +370,7 @@ pub enum Close {
 
 /// How often connections are looked after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a client may take nothing of an answer. Until then the answer's records stay pinned.
+const SEND_STALL_MAX: Duration = Duration::from_mins(1);
 /// How long a request may stop arriving in its middle.
 const BODY_STALL_MAX: Duration = Duration::from_secs(30);

@@ -46,13 +46,25 @@ pub struct FrameReader<E: Env, C: Connection> {
     receive_bytes: usize,
 }
 
-/// Where a connection's receiving task is, for whoever looks after the time.
+/// Where a connection's tasks are, for whoever looks after the time.
 #[derive(Debug)]
 pub struct Progress {
-    /// When bytes last arrived, or the last answer left.
-    pub active_at: Cell<Moment>,
+    /// When bytes last arrived, or the connection last became idle.
+    pub received_at: Cell<Moment>,
     /// Whether a request has begun to arrive and its bytes are waited for.
     pub is_in_body: Cell<bool>,
+    /// When the peer last took bytes that were sent to it.
+    pub sent_at: Cell<Moment>,
+    /// Whether there are bytes that the peer should take.
+    pub is_sending: Cell<bool>,
+}
+
+impl Progress {
+    /// A connection that begins at `now`.
+    pub fn new(now: Moment) -> Self {
+        let (received_at, sent_at) = (Cell::new(now), Cell::new(now));
+        Self { received_at, is_in_body: Cell::new(false), sent_at, is_sending: Cell::new(false) }
+    }
 }
 
 impl<E: Env, C: Connection> FrameReader<E, C> {
@@ -126,8 +138,9 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         let mut bytes = std::mem::replace(&mut self.buffer, rest);
         self.filled -= whole_bytes;
         bytes.truncate(whole_bytes);
-        if bytes.capacity() > 2 * whole_bytes {
-            // A long-polling Fetch keeps its request: not with a buffer of 64 KiB around it.
+        if whole_bytes <= SHRUNK_BYTES_MAX {
+            // A long-polling Fetch keeps its request: not with a buffer of 64 KiB around it. Records are never this few
+            // bytes, or too few for their copy to matter.
             bytes.shrink_to_fit();
         }
         let received = Received::new(bytes);
@@ -148,7 +161,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
     /// Receives the rest of one request of which the length is known, and not a byte more.
     async fn receive_body(&mut self, length: usize, progress: &Progress) -> Result<Request, ReceiveEnd> {
         let reservation = self.budget.enqueue(length)?.await;
-        progress.active_at.set(self.env.clock().now());
+        progress.received_at.set(self.env.clock().now());
         progress.is_in_body.set(true);
         let end = LENGTH_BYTES + length;
         while self.filled < end {
@@ -170,7 +183,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             Ok(received_bytes) => received_bytes,
             Err(error) => return Err(ReceiveEnd::Io(error)),
         };
-        progress.active_at.set(self.env.clock().now());
+        progress.received_at.set(self.env.clock().now());
         self.filled += received_bytes;
         assert!(self.filled <= self.buffer.len(), "no more is received than there is room for");
         Ok(received_bytes)
@@ -210,5 +223,10 @@ pub enum ReceiveEnd {
 const RECEIVE_BYTES_MIN: usize = 2 << 10;
 /// What a busy connection receives at once.
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
+/// Requests up to this size keep no buffer that is larger than they are.
+const SHRUNK_BYTES_MAX: usize = 4 << 10;
 /// What a declared length may cost before its bytes arrive.
 const GROWTH_BYTES_MIN: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

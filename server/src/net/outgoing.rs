@@ -56,10 +56,11 @@ impl<E: Env> Outgoing<E> {
         self.bytes + self.writer.position() - self.chunked_end
     }
 
-    /// Sends everything. On success, and on an error, nothing is left.
-    pub async fn send(&mut self, connection: &impl Connection) -> io::Result<()> {
+    /// Sends everything. On success, and on an error, nothing is left. `on_progress` is called whenever the peer has
+    /// taken some.
+    pub async fn send(&mut self, connection: &impl Connection, on_progress: impl Fn()) -> io::Result<()> {
         self.chunk_until(self.writer.position());
-        let result = self.send_chunks(connection).await;
+        let result = self.send_chunks(connection, on_progress).await;
         self.chunks.clear();
         self.chunked_end = 0;
         self.bytes = 0;
@@ -80,7 +81,7 @@ impl<E: Env> Outgoing<E> {
         }
     }
 
-    async fn send_chunks(&self, connection: &impl Connection) -> io::Result<()> {
+    async fn send_chunks(&self, connection: &impl Connection, on_progress: impl Fn()) -> io::Result<()> {
         let (mut index, mut sent_of_first) = (0, 0);
         while index < self.chunks.len() {
             let mut pieces = [IoSlice::new(&[]); PIECE_COUNT_MAX];
@@ -94,6 +95,7 @@ impl<E: Env> Outgoing<E> {
             if sent_bytes == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
+            on_progress();
             while sent_bytes > 0 {
                 let left_bytes = self.chunk_bytes(&self.chunks[index]).len() - sent_of_first;
                 if sent_bytes < left_bytes {

@@ -184,3 +184,66 @@ const OUTBOX_MESSAGE_COUNT_MAX: usize = 2 * limits::CALL_COUNT_MAX
     + limits::LEASE_COUNT_MAX
     + limits::CONNECTION_COUNT_MAX
     + 16;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+
+    use super::message::WatchId;
+    use super::*;
+
+    const SHARD_COUNT: u16 = 3;
+    /// Far more than a link holds.
+    const MESSAGE_COUNT: u64 = 4 * 1024;
+
+    /// Every shard sends to every other without a pause and answers every message it gets. Were a receiving task to wait
+    /// for room in the other direction, all would stand still.
+    #[test]
+    fn full_links_in_all_directions_do_not_block_each_other() {
+        for seed in 0..5 {
+            let world = World::new(seed, WorldConfig::default());
+            let mut shards = Vec::new();
+            for (index, links) in (0..SHARD_COUNT).zip(Links::<SimEnv>::all(SHARD_COUNT)) {
+                let env = world.env(index);
+                let (mailbox, tasks) = (Mailbox::<SimEnv>::new(SHARD_COUNT), TaskSet::new(&env));
+                let arrived: Rc<RefCell<Vec<(ShardIndex, u64)>>> = Rc::default();
+                let (replies, seen) = (mailbox.clone(), Rc::clone(&arrived));
+                mailbox.start(links, &tasks, move |source, message| match message {
+                    Message::CancelWatch { watch } => replies.send(source, Message::Wake { watch }),
+                    Message::Wake { watch } => seen.borrow_mut().push((source, watch.0)),
+                    _ => unreachable!("only these two are sent"),
+                });
+                shards.push((mailbox, tasks, arrived));
+            }
+            for (own, (mailbox, _, _)) in ShardIndex::all(SHARD_COUNT).zip(&shards) {
+                for watch in (0..MESSAGE_COUNT).map(WatchId) {
+                    for peer in ShardIndex::all(SHARD_COUNT).filter(|peer| *peer != own) {
+                        mailbox.send(peer, Message::CancelWatch { watch });
+                    }
+                }
+            }
+            let expected_count = MESSAGE_COUNT * u64::from(SHARD_COUNT - 1);
+            let expected_count = usize::try_from(expected_count).unwrap();
+            world.run(async {
+                while shards.iter().any(|(_, _, arrived)| arrived.borrow().len() < expected_count) {
+                    millrace_runtime::Tasks::yield_now(world.env(0).tasks()).await;
+                }
+                for (mailbox, _, _) in &shards {
+                    mailbox.close();
+                }
+                for (_, tasks, _) in &shards {
+                    tasks.join().await;
+                }
+            });
+            for (_, _, arrived) in &shards {
+                for peer in ShardIndex::all(SHARD_COUNT) {
+                    let arrived = arrived.borrow();
+                    let of_peer = arrived.iter().filter(|(source, _)| *source == peer).map(|(_, number)| *number);
+                    assert!(of_peer.is_sorted(), "messages of one shard arrive in order");
+                }
+            }
+        }
+    }
+}

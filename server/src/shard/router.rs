@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use millrace_engine::store::ReadError;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
@@ -15,7 +16,7 @@ use thiserror::Error;
 
 use super::budget::{Budget, Reservation};
 use super::mailbox::Mailbox;
-use super::mailbox::lease::Borrowed;
+use super::mailbox::lease::{Borrowed, Pin};
 use super::mailbox::message::{
     Append, AppendRefusal, AppendedBatch, CallId, Decision, FoundOffset, ListOffsets, Message, Proposal, ProposeError,
     Read, ReadPartition, ReadReply, Reply, Request,
@@ -127,7 +128,12 @@ impl<E: Env> ReadAnswer<E> {
 /// A run of stored bytes, wherever they are.
 pub enum Piece<E: Env> {
     /// In this shard's memory.
-    Own(LogSlice<E>),
+    Own {
+        /// The bytes.
+        slice: LogSlice<E>,
+        /// Counts all bytes of the answer for as long as any of them is held.
+        pin: Rc<Pin>,
+    },
     /// In another shard's memory.
     Lent {
         /// The lease it came with.
@@ -141,7 +147,7 @@ impl<E: Env> Piece<E> {
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Own(slice) => slice.as_slice(),
+            Self::Own { slice, pin: _ } => slice.as_slice(),
             Self::Lent { lease, index } => lease.piece(*index),
         }
     }

@@ -1,17 +1,19 @@
 //! Memory of one shard that another shard reads in place.
 //!
-//! 1. The owner opens a [`Loan`] in its [`LeaseTable`] and adds the slices of an answer. The table keeps the slices.
-//! 2. The loan becomes a [`Lent`]: addresses and lengths, free to cross to another thread.
+//! 1. The owner gives the slices of an answer to its [`LeaseTable`], which keeps them.
+//! 2. In their place it gets a [`Lent`]: addresses and lengths, free to cross to another thread.
 //! 3. The borrower claims it as a [`Borrowed`] and reads, for as long as it likes.
 //! 4. Dropping the last clone of the [`Borrowed`] tells the owner, by message, which drops the slices.
 //!
 //! Invariants: the table holds a slice for as long as anyone may read it; when a table is dropped with leases still out,
-//! their memory is leaked rather than freed. The number of leases and their bytes are bounded; when a bound is reached a
-//! loan refuses the slice and the answer carries fewer bytes.
+//! their memory is leaked rather than freed. The number of leases and their bytes are bounded; when a bound is reached the
+//! table refuses and the answer carries fewer bytes. What the shard's own connections hold counts as well ([`Pin`]): memory
+//! that waits for a slow client is the same memory on whichever shard the client is.
 //!
 //! This is the broker's only unsafe code.
 #![expect(unsafe_code, reason = "lending memory across threads is what this module is for")]
 
+use std::cell::Cell;
 use std::mem;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -54,8 +56,10 @@ pub struct LeaseTable<S: Lendable> {
     slots_free: Vec<u32>,
     lease_count_max: usize,
     lease_bytes_max: usize,
-    /// Invariant: the sum of all slots' bytes, at most `lease_bytes_max`.
+    /// Invariant: the sum of all slots' bytes.
     lease_bytes: usize,
+    /// What this shard's own connections hold. Invariant: with `lease_bytes` at most `lease_bytes_max`.
+    pinned_bytes: Rc<Cell<usize>>,
 }
 
 struct Slot<S> {
@@ -69,13 +73,14 @@ impl<S: Lendable> LeaseTable<S> {
     /// An empty table.
     pub fn new(owner: ShardIndex, lease_count_max: usize, lease_bytes_max: usize) -> Self {
         let (slots, slots_free) = (Vec::new(), Vec::new());
-        Self { owner, slots, slots_free, lease_count_max, lease_bytes_max, lease_bytes: 0 }
+        let pinned_bytes = Rc::default();
+        Self { owner, slots, slots_free, lease_count_max, lease_bytes_max, lease_bytes: 0, pinned_bytes }
     }
 
     /// Lends `slices`, in order. Gives them back when a bound is reached.
     pub fn lend(&mut self, slices: Vec<S>) -> Result<Lent, Vec<S>> {
         let bytes = slices.iter().map(|slice| slice.bytes().len()).sum::<usize>();
-        if bytes > self.room_bytes() {
+        if bytes > self.room_bytes() || self.lease_count() == self.lease_count_max {
             return Err(slices);
         }
         let Some(slot) = self.take_slot() else { return Err(slices) };
@@ -106,9 +111,18 @@ impl<S: Lendable> LeaseTable<S> {
         self.slots_free.push(id.slot);
     }
 
-    /// Bytes that may still be lent; 0 when no lease is left.
+    /// Counts bytes that a connection of this shard holds; `None` when there is no room for them.
+    pub fn pin(&self, bytes: usize) -> Option<Rc<Pin>> {
+        if bytes > self.room_bytes() {
+            return None;
+        }
+        self.pinned_bytes.set(self.pinned_bytes.get() + bytes);
+        Some(Rc::new(Pin { bytes, total: Rc::clone(&self.pinned_bytes) }))
+    }
+
+    /// Bytes that may still be lent or pinned.
     pub fn room_bytes(&self) -> usize {
-        if self.lease_count() == self.lease_count_max { 0 } else { self.lease_bytes_max - self.lease_bytes }
+        self.lease_bytes_max - self.lease_bytes - self.pinned_bytes.get()
     }
 
     /// Leases that are out.
@@ -140,6 +154,19 @@ impl<S: Lendable> Drop for LeaseTable<S> {
         for slot in &mut self.slots {
             mem::forget(mem::take(&mut slot.slices));
         }
+    }
+}
+
+/// Bytes that one of the shard's own connections holds; no longer when this is dropped.
+#[derive(Debug)]
+pub struct Pin {
+    bytes: usize,
+    total: Rc<Cell<usize>>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
     }
 }
 
@@ -281,9 +308,13 @@ mod tests {
         let first = table.lend(vec![memory("12345").0]).ok().unwrap();
         assert_eq!(table.room_bytes(), 3);
         assert_eq!(table.lend(vec![memory("1234").0]).err().unwrap().len(), 1);
+        let pin = table.pin(1).unwrap();
+        assert!(table.pin(3).is_none());
+        assert_eq!(table.lend(vec![memory("123").0]).err().unwrap().len(), 1, "what is pinned counts");
+        drop(pin);
         let second = table.lend(vec![memory("12").0]).ok().unwrap();
-        assert_eq!(table.room_bytes(), 0, "one byte is left, but no lease");
-        assert!(table.lend(vec![memory("1").0]).is_err());
+        assert_eq!(table.room_bytes(), 1);
+        assert!(table.lend(vec![memory("1").0]).is_err(), "one byte is left, but no lease");
         table.take_back(first.id);
         table.take_back(second.id);
         assert_eq!(table.room_bytes(), 8);
