@@ -1,2 +1,36 @@
-//! Placeholder of the first commit.
-fn main() {}
+//! `millbench`: measures what a log broker's design depends on, and loads a running broker.
+//!
+//! Owns only the dispatch. A client program: it knows the wire protocol and the runtime, and holds no part of the broker.
+#![forbid(unsafe_code)]
+
+mod commit_path;
+mod cpu;
+mod load;
+mod numbers;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "millbench", version, about = "Measures Millrace, and any broker that speaks Kafka's protocol")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Compare the ways to make a round of appends durable on the device of a directory.
+    CommitPath(commit_path::Arguments),
+    /// Send record batches to a broker as fast as it acknowledges them.
+    Produce(load::produce::Arguments),
+    /// Read a topic from its start to where it ends now.
+    Consume(load::consume::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::CommitPath(arguments) => commit_path::run(&arguments),
+        Task::Produce(arguments) => load::produce::run(&arguments),
+        Task::Consume(arguments) => load::consume::run(&arguments),
+    }
+}

@@ -33,6 +33,7 @@ use crate::segment::{self, Segment};
 use crate::store::StoreConfig;
 use journal_scan::{JournalError, JournaledLog};
 
+pub use journal_scan::live_rounds;
 pub use redistribute::redistribute;
 
 /// Logs that are recovered at the same time.

@@ -83,8 +83,8 @@ async fn read_ring<E: Env>(file: &<E::Disk as Disk>::File, ring_bytes: u64) -> i
 /// The rounds that recovery needs, in order, each with its position in the ring.
 ///
 /// The newest whole round says where the oldest live one is. Every round between must be whole: rounds are written one
-/// after the other, so only the newest can be torn, and a gap is damage.
-pub(crate) fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
+/// after the other, so only the newest can be torn, and a gap is damage. The error is where it was noticed, and what it is.
+pub fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
     let mut rounds = BTreeMap::new();
     for position in (0..ring.len()).step_by(BLOCK_BYTES) {
         if let Some(round) = Round::decode(&ring[position..], nonce) {

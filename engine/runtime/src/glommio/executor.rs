@@ -82,7 +82,6 @@ impl Shards {
         assert!(config.shard_count > 0, "there is at least one shard");
         assert!(config.preempt_timer >= PREEMPTION_MIN, "a shorter preemption time loses wake-ups");
         assert_eq!(belongings.len(), usize::from(config.shard_count), "each shard has its belongings");
-        check_io_uring()?;
 
         let (report, reports) = mpsc::channel();
         let mut seats = Vec::new();
@@ -167,6 +166,7 @@ impl Seat {
 }
 
 fn make_executor(config: &ShardsConfig, placement: Placement) -> io::Result<LocalExecutor> {
+    open_first_ring()?;
     LocalExecutorBuilder::new(placement)
         .io_memory(config.io_memory_bytes)
         .ring_depth(RING_DEPTH)
@@ -219,12 +219,18 @@ fn allowed_cores() -> io::Result<Vec<usize>> {
     Ok((0..core_max).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
+/// Opens and closes an `io_uring`, before glommio opens its own on this thread.
+///
 /// Guard: without `io_uring` glommio panics or ends the process with a joke. Say what is wrong instead.
-fn check_io_uring() -> io::Result<()> {
+///
+/// Guard: the kernel sizes a thread's pool of `io_uring` workers once, by the first ring that the thread opens: as many
+/// workers as it has entries, up to four per core. glommio's first one has two entries and only asks what the kernel can
+/// do, so flushes and writes over unwritten extents would run two at a time for good. The first ring is ours, and larger.
+fn open_first_ring() -> io::Result<()> {
     // The kernel's `io_uring_params`: 120 bytes, of which zeros are a request for the defaults.
     let mut parameters = [0_u64; 15];
     // SAFETY: the parameters have the size that the kernel reads and writes.
-    let descriptor = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+    let descriptor = unsafe { libc::syscall(libc::SYS_io_uring_setup, RING_DEPTH, parameters.as_mut_ptr()) };
     if descriptor >= 0 {
         let descriptor = i32::try_from(descriptor).expect("descriptors are small");
         // SAFETY: the descriptor was made by the call above and nobody else knows it.

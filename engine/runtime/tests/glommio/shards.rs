@@ -34,6 +34,26 @@ fn pinned_shards_run_and_more_of_them_than_cores_are_refused() {
     assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
 }
 
+/// Guard: glommio's first ring on a thread has two entries, and the kernel would size the pool of workers by it.
+#[test]
+fn a_shards_io_uring_has_workers_by_the_count_of_cores() {
+    on_one_shard(|_| async {
+        let mut parameters = [0_u64; 15];
+        // SAFETY: the parameters have the size of the kernel's `io_uring_params`.
+        let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, parameters.as_mut_ptr()) };
+        assert!(ring >= 0);
+        // Zeros change nothing; the answer is what the limits are, for file I/O and for the rest.
+        let mut workers_max = [0_u32; 2];
+        let register_iowq_max_workers = 19;
+        // SAFETY: the call reads and writes as many numbers as it is told the array holds.
+        let answer = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, ring, register_iowq_max_workers, workers_max.as_mut_ptr(), 2)
+        };
+        assert_eq!(answer, 0);
+        assert!(workers_max[0] >= 4, "four per core, not {workers_max:?}");
+    });
+}
+
 #[test]
 fn tasks_of_all_classes_run_and_one_without_a_handle_runs_on() {
     on_one_shard(|env| async move {
