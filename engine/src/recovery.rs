@@ -147,13 +147,19 @@ pub(crate) async fn recover_shard<E: Env>(
     Ok(Recovered { logs, journal, report })
 }
 
+/// Makes the data directory, durably: any of the directories above it may be new too, or an earlier start may have made
+/// them and died before it could sync them.
 async fn make_directories<E: Env>(env: &E, directory: &Path) -> io::Result<()> {
     env.disk().create_dir_all(&logs_directory(directory)).await?;
     env.disk().sync_dir(directory).await?;
-    match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => env.disk().sync_dir(parent).await,
-        None => Ok(()),
+    for parent in directory.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        match env.disk().sync_dir(parent).await {
+            // A directory that this user may not read is not one that was made for them just now.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
     }
+    Ok(())
 }
 
 pub(crate) fn checkpoint_entry(id: PartitionId, log: &RecoveredLog) -> Option<CheckpointEntry> {
@@ -189,6 +195,8 @@ pub(crate) async fn recover_logs<E: Env>(
         .map(|entry| (entry.partition, entry))
         .collect();
     let logs_directory = logs_directory(directory);
+    // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
+    env.disk().sync_dir(&logs_directory).await.map_err(OpenError::io("making the logs' names durable"))?;
     let names = env.disk().read_dir(&logs_directory).await.map_err(OpenError::io("listing the logs"))?;
     let found =
         names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
@@ -272,6 +280,8 @@ impl<E: Env> LogRecovery<'_, E> {
             let path = self.directory.join(segment::file_name(Offset::ZERO));
             return Ok((recorded.offline(path, "the segment is missing"), Outcome::default()));
         };
+        // The segment's own name may not be durable yet either.
+        self.env.disk().sync_dir(&self.directory).await?;
         let logs = self.directory.parent().expect("a log's directory lies in the logs' directory");
         let segment = Segment::open(self.env, logs, self.id, base).await?;
         let block = segment.read(Position::default(), BLOCK_BYTES).await?;

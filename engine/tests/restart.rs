@@ -1,0 +1,90 @@
+//! Crashes and faults that once lost data or stopped a start, each reduced to its smallest form.
+#![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
+
+use std::path::Path;
+
+use millrace_engine::journal::RING_BYTES_MIN;
+use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_engine::store::{Store, StoreConfig};
+use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
+use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+
+const DIRECTORY: &str = "/srv/broker/data";
+
+async fn open(env: &SimEnv) -> Store<SimEnv> {
+    let config = StoreConfig {
+        directory: Path::new(DIRECTORY).to_owned(),
+        shard_index: 0,
+        shard_count: 1,
+        journal_bytes: RING_BYTES_MIN,
+        round_bytes_max: 1024 * 1024,
+        write_buffer_bytes_max: 1024 * 1024,
+        tail_cache_bytes_max: 1024 * 1024,
+    };
+    Store::open(env.clone(), config, |_| true).await.unwrap().0
+}
+
+fn partition(partition: i32) -> PartitionId {
+    PartitionId { topic: TopicId::from_bytes([1; 16]), partition }
+}
+
+fn batch(value_bytes: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BatchFields::default());
+    builder.push(0, None, Some(&vec![7; value_bytes]));
+    builder.build()
+}
+
+async fn append(store: &Store<SimEnv>, id: PartitionId, value_bytes: usize) {
+    let bytes = batch(value_bytes);
+    let appended = store.append(id, &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await.unwrap();
+    appended.ticket.durable().await.unwrap();
+}
+
+/// The log end offset of a log that was recovered and found whole.
+fn log_end(store: &Store<SimEnv>, id: PartitionId) -> i64 {
+    assert_eq!(store.failure(id), None);
+    store.offsets(id).unwrap().log_end.get()
+}
+
+#[test]
+fn the_data_directory_survives_when_its_parents_are_new() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0));
+            append(&store, partition(0), 100).await;
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), 1);
+    }
+}
+
+#[test]
+fn names_that_a_killed_process_left_are_made_durable_before_they_are_relied_on() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+        let (machine, disk) = (world.machine(0), world.disk());
+        // Killed as soon as the segment has its name, which is not durable yet.
+        let _ = world.run_until_crash(async {
+            let store = open(&machine.env(0)).await;
+            store.create(partition(0));
+            let bytes = batch(100);
+            let _ticket = store.append(partition(0), &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await;
+            loop {
+                if disk.files().contains(&name) {
+                    machine.kill();
+                }
+                millrace_runtime::Tasks::yield_now(millrace_runtime::Env::tasks(&machine.env(0))).await;
+            }
+        });
+        let end = world.run(async {
+            let store = open(&world.env(0)).await;
+            append(&store, partition(0), 100).await;
+            log_end(&store, partition(0))
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), end, "seed {seed}");
+    }
+}
