@@ -45,7 +45,7 @@ pub fn run(seed: u64) -> u64 {
 fn draw(dice: &Dice, partition_count: usize, shard_count: u16, number: usize) -> Life {
     Life {
         tuning: Tuning::draw(dice, shard_count),
-        workload: Workload::draw(dice, partition_count, 30, epoch(number)),
+        workload: Workload::draw(dice, partition_count, dice.pick(&[10, 40, 150]), epoch(number)),
         dice_seed: dice.draw(),
         ending: draw_ending(dice),
         fault: dice.one_in(5).then(|| draw_fault(dice)),
@@ -56,9 +56,9 @@ fn draw_ending(dice: &Dice) -> Ending {
     match dice.below(8) {
         0 => Ending::Close,
         1 => Ending::CloseAfter(Duration::from_micros(dice.below(60_000))),
-        2..=3 => Ending::KillAfter(Duration::from_micros(dice.below(80_000))),
+        2..=3 => Ending::KillAfter(Duration::from_micros(dice.pick(&[80_000, 500_000]) * dice.below(1_000) / 1_000)),
         4 => Ending::PowerLossAt(1 + dice.below(60)),
-        _ => Ending::PowerLossAt(1 + dice.below(500)),
+        _ => Ending::PowerLossAt(1 + dice.below(dice.pick(&[300, 1_000, 3_000]))),
     }
 }
 
