@@ -6,6 +6,7 @@
 //!    then scan it. The recorded durable end is the largest of what the checkpoint, the journal's notes and its pieces
 //!    say. A log that does not reach it is damaged: it stays as it is, offline, named in the report. Behind it lies at
 //!    most the last round: the log is cut at the first batch that does not continue it, durably, and the cut is reported.
+//!    What is kept behind the last flush that is known to have succeeded is written once more: reading it proves nothing.
 //! 3. Write a checkpoint of the next generation, then empty the journal for that generation. Until both are durable, a
 //!    crash repeats the recovery with the same result: pieces are the bytes that belong there, and a cut is idempotent.
 
@@ -37,6 +38,8 @@ pub use redistribute::redistribute;
 
 /// Logs that are recovered at the same time.
 const RECOVERING_MAX: usize = 32;
+/// Bytes that recovery rewrites at a time.
+const REWRITE_BYTES: usize = 256 * 1024;
 
 /// Why a shard's logs could not be opened.
 #[derive(Debug, Error)]
@@ -271,6 +274,7 @@ impl<E: Env> LogRecovery<'_, E> {
         let piece_end = journaled.pieces.last().map_or(Position::default(), |(start, piece)| start.plus(piece.len()));
         let recorded = Recorded {
             start_offset: entry.map_or(Offset::ZERO, |entry| entry.start_offset),
+            flushed_end: journaled.durable_end.max(entry.map_or(RECORDS_START, |entry| entry.position)),
             end: piece_end.max(journaled.durable_end).max(entry.map_or(RECORDS_START, |entry| entry.position)),
         };
         let Some(base) = self.find_segment().await? else {
@@ -321,6 +325,19 @@ impl<E: Env> LogRecovery<'_, E> {
         segment.write(Rc::new(buffer), start).await
     }
 
+    /// Writes what lies between two positions once more. After a failed flush a read may give bytes, from a cache, that
+    /// are not on the device, and no later flush of the same bytes would bring them there.
+    async fn rewrite(&self, segment: &Segment<E>, start: Position, end: Position) -> io::Result<()> {
+        let mut position = start.block_floor();
+        while position < end {
+            let bytes = end.block_ceil().bytes_since(position).min(REWRITE_BYTES);
+            let present = segment.read(position, bytes).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            segment.write(Rc::new(present), position).await?;
+            position = position.plus(bytes);
+        }
+        Ok(())
+    }
+
     async fn scan_and_cut(
         &self,
         segment: &Segment<E>,
@@ -331,8 +348,12 @@ impl<E: Env> LogRecovery<'_, E> {
         let scanned_bytes = scanned.end.position.get() - RECORDS_START.get();
         let mut outcome = Outcome { scanned_bytes, piece_count, cut_bytes: 0 };
         let damaged = scanned.end.position < recorded.end;
-        if !damaged {
+        if damaged {
+            // Nothing is cut, but what the journal held is to outlive the journal.
+            segment.sync().await?;
+        } else {
             outcome.cut_bytes = scan::remainder_bytes(segment, scanned.end.position).await?;
+            self.rewrite(segment, recorded.flushed_end, scanned.end.position).await?;
             segment.cut(self.env, scanned.end.position).await?;
         }
         let log = RecoveredLog {
@@ -351,6 +372,8 @@ impl<E: Env> LogRecovery<'_, E> {
 #[derive(Clone, Copy)]
 struct Recorded {
     start_offset: Offset,
+    /// A flush behind these bytes succeeded.
+    flushed_end: Position,
     /// Damage below is corruption.
     end: Position,
 }
