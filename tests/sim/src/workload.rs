@@ -87,15 +87,17 @@ impl Workload {
     /// Writers over the first `partition_count` partitions, `batch_count` batches each or so.
     pub fn draw(dice: &Dice, partition_count: usize, batch_count: usize, epoch: LeaderEpoch) -> Self {
         let mut writers = Vec::new();
+        // Pieces that just fit the journal: a handful of them fills its ring faster than a checkpoint can empty it.
+        let crowded = dice.one_in(4);
         for number in 0..partition_count {
-            let sizes = Sizes::draw(dice);
+            let sizes = if crowded { Sizes::Between(8_000, 31_000) } else { Sizes::draw(dice) };
             for _ in 0..dice.pick(&[0, 1, 1, 1, 2]) {
                 writers.push(Writer {
                     partition: partition(number),
                     sizes,
                     batch_count: dice.size(1, batch_count),
-                    waits_one_in: dice.pick(&[1, 3, 20]),
-                    pauses_one_in: dice.pick(&[2, 8, 100]),
+                    waits_one_in: if crowded { 1 } else { dice.pick(&[1, 3, 20]) },
+                    pauses_one_in: if crowded { 100 } else { dice.pick(&[2, 8, 100]) },
                     reads_one_in: dice.pick(&[3, 10]),
                 });
             }
