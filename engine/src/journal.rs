@@ -102,6 +102,11 @@ impl Ring {
         }
     }
 
+    /// Number of the oldest live round, or of the next one when none is live.
+    pub fn tail_sequence(&self) -> u64 {
+        self.live.front().map_or(self.next_sequence, |round| round.sequence)
+    }
+
     /// Number of the newest round; 0 before the first.
     pub fn last_sequence(&self) -> u64 {
         self.next_sequence - 1

@@ -32,7 +32,7 @@ use crate::log::{Corruption, Failure, RecoveredLog};
 use crate::model::{Offset, PartitionId, Position};
 use crate::segment::{self, Segment};
 use crate::store::StoreConfig;
-use journal_scan::{JournalError, JournaledLog};
+use journal_scan::{JournalError, JournaledLog, Needed};
 
 pub use redistribute::redistribute;
 
@@ -127,9 +127,10 @@ pub(crate) async fn recover_shard<E: Env>(
     make_directories(env, directory).await.map_err(OpenError::io("making the data directory"))?;
     let checkpoint_path = directory.join(checkpoint::file_name(config.shard_index));
     let checkpoint = checkpoint::read(env, &checkpoint_path).await?;
-    let generation = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
+    let needed = Needed::from(checkpoint.as_ref());
+    let generation = needed.generation;
     let journal_path = directory.join(journal::file_name(config.shard_index));
-    let contents = journal_scan::read(env, &journal_path, generation).await?;
+    let contents = journal_scan::read(env, &journal_path, needed).await?;
     let found = contents.as_ref().map(|contents| contents.header.shard_count);
     if let Some(found) = found.filter(|found| *found != config.shard_count) {
         return Err(OpenError::ShardCount { found, wanted: config.shard_count });
@@ -141,7 +142,7 @@ pub(crate) async fn recover_shard<E: Env>(
     let next = if clean { generation } else { generation.max(journal_generation) + 1 };
     if !clean {
         let entries = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-        let checkpoint = Checkpoint { journal_generation: next, clean: false, entries };
+        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, clean: false, entries };
         let written = checkpoint::write(env, directory, config.shard_index, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }

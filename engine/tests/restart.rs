@@ -1,13 +1,16 @@
 //! Crashes and faults that once lost data or stopped a start, each reduced to its smallest form.
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
+use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
 use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::{Clock, Env, Random, Tasks};
 
 const DIRECTORY: &str = "/srv/broker/data";
 
@@ -76,7 +79,7 @@ fn names_that_a_killed_process_left_are_made_durable_before_they_are_relied_on()
                 if disk.files().contains(&name) {
                     machine.kill();
                 }
-                millrace_runtime::Tasks::yield_now(millrace_runtime::Env::tasks(&machine.env(0))).await;
+                machine.env(0).tasks().yield_now().await;
             }
         });
         let end = world.run(async {
@@ -86,5 +89,64 @@ fn names_that_a_killed_process_left_are_made_durable_before_they_are_relied_on()
         });
         world.crash_shards();
         assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), end, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_round_may_be_torn_where_it_overwrites_rounds_that_were_let_go() {
+    for seed in 0..400 {
+        let world = World::new(seed, WorldConfig::default());
+        world.faults().crash_after(60 + seed % 200);
+        let work = world.run_until_crash(async {
+            let store = open(&world.env(0)).await;
+            for id in (0..3).map(partition) {
+                store.create(id);
+            }
+            loop {
+                futures_util::join!(
+                    append(&store, partition(0), 20_000),
+                    append(&store, partition(1), 20_000),
+                    append(&store, partition(2), 20_000),
+                );
+            }
+        });
+        work.unwrap_err();
+        // An error here was a false report of damage.
+        world.run(async { drop(open(&world.env(0)).await) });
+    }
+}
+
+#[test]
+fn a_checkpoint_does_not_let_go_of_the_round_under_way() {
+    // One log fills the journal with notes of its segment writes; now and then another log has a piece in it.
+    for seed in 0..200 {
+        let world = World::new(seed, WorldConfig::default());
+        let acknowledged = Cell::new(0);
+        world.faults().crash_after(300 + 3 * seed);
+        let work = world.run_until_crash(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0));
+            store.create(partition(1));
+            let large = async {
+                loop {
+                    append(&store, partition(0), 40_000).await;
+                }
+            };
+            let small = async {
+                loop {
+                    env.clock().sleep(Duration::from_millis(env.random().below(60))).await;
+                    append(&store, partition(1), 100).await;
+                    acknowledged.set(acknowledged.get() + 1);
+                }
+            };
+            futures_util::join!(large, small)
+        });
+        work.unwrap_err();
+        let end = world.run(async {
+            let store = open(&world.env(0)).await;
+            if store.contains(partition(1)) { log_end(&store, partition(1)) } else { 0 }
+        });
+        assert!(end >= acknowledged.get(), "seed {seed}: {end} of {}", acknowledged.get());
     }
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use millrace_runtime::{Disk, Env};
 
+use super::journal_scan::Needed;
 use super::{OpenError, RecoveryReport, Sources, checkpoint_entry, journal_scan, logs_directory, recover_logs};
 use crate::checkpoint;
 use crate::format::checkpoint::Checkpoint;
@@ -30,18 +31,18 @@ pub async fn redistribute<E: Env>(
     let shards: Vec<u16> = names.iter().filter_map(|entry| entry.name.strip_prefix("journal-")?.parse().ok()).collect();
     let (mut generation, mut changed) = (0, false);
     let mut sources = Sources {
-        checkpoint: Some(Checkpoint { journal_generation: 0, clean: false, entries: Vec::new() }),
+        checkpoint: Some(Checkpoint { journal_generation: 0, journal_tail: 0, clean: false, entries: Vec::new() }),
         journaled: BTreeMap::new(),
         clean: false,
     };
     for shard in &shards {
         let checkpoint = checkpoint::read(env, &directory.join(checkpoint::file_name(*shard))).await?;
-        let ignored_below = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
-        generation = generation.max(ignored_below);
+        let needed = Needed::from(checkpoint.as_ref());
+        generation = generation.max(needed.generation);
         if let (Some(all), Some(checkpoint)) = (&mut sources.checkpoint, checkpoint) {
             all.entries.extend(checkpoint.entries);
         }
-        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), ignored_below).await?;
+        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), needed).await?;
         if let Some(contents) = contents {
             changed |= contents.header.shard_count != shard_count;
             generation = generation.max(contents.header.generation);
@@ -59,7 +60,7 @@ pub async fn redistribute<E: Env>(
     for shard in 0..shard_count {
         let owned = logs.iter().filter(|(id, _)| owner(*id) == shard);
         let entries = owned.filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-        let checkpoint = Checkpoint { journal_generation: generation + 1, clean: true, entries };
+        let checkpoint = Checkpoint { journal_generation: generation + 1, journal_tail: 0, clean: true, entries };
         let written = checkpoint::write(env, directory, shard, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }
