@@ -63,7 +63,8 @@ fn draw_ending(dice: &Dice) -> Ending {
 }
 
 fn draw_fault(dice: &Dice) -> Fault {
-    let operation = dice.pick(&[None, None, Some(Operation::SyncData), Some(Operation::Write), Some(Operation::Allocate)]);
+    let operation =
+        dice.pick(&[None, None, Some(Operation::SyncData), Some(Operation::Write), Some(Operation::Allocate)]);
     let nth = 1 + dice.below(if operation.is_none() { 400 } else { 100 });
     Fault { operation, nth, failure: dice.pick(&[Failure::Io, Failure::NoSpace]) }
 }
