@@ -9,13 +9,17 @@ use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env, Random, Tasks};
 
 const DIRECTORY: &str = "/srv/broker/data";
 
 async fn open(env: &SimEnv) -> Store<SimEnv> {
-    let config = StoreConfig {
+    Store::open(env.clone(), config(), |_| true).await.unwrap().0
+}
+
+fn config() -> StoreConfig {
+    StoreConfig {
         directory: Path::new(DIRECTORY).to_owned(),
         shard_index: 0,
         shard_count: 1,
@@ -23,8 +27,7 @@ async fn open(env: &SimEnv) -> Store<SimEnv> {
         round_bytes_max: 1024 * 1024,
         write_buffer_bytes_max: 1024 * 1024,
         tail_cache_bytes_max: 1024 * 1024,
-    };
-    Store::open(env.clone(), config, |_| true).await.unwrap().0
+    }
 }
 
 fn partition(partition: i32) -> PartitionId {
@@ -148,5 +151,23 @@ fn a_checkpoint_does_not_let_go_of_the_round_under_way() {
             if store.contains(partition(1)) { log_end(&store, partition(1)) } else { 0 }
         });
         assert!(end >= acknowledged.get(), "seed {seed}: {end} of {}", acknowledged.get());
+    }
+}
+
+#[test]
+fn a_journal_whose_making_failed_is_made_again() {
+    for seed in 0..100 {
+        let world = World::new(seed, WorldConfig::default());
+        world.faults().fail_nth(Some(Operation::SyncData), 1 + seed % 3, Failure::Io);
+        let failed = world.run(async { Store::open(world.env(0), config(), |_| true).await.is_err() });
+        assert!(failed, "the sync of a start failed");
+        world.kill_shards();
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0));
+            append(&store, partition(0), 100).await;
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), 1, "seed {seed}");
     }
 }

@@ -66,12 +66,8 @@ pub(crate) async fn read<E: Env>(
         other => other?,
     };
     let corrupt = |position: u64, what: String| Corruption { file: path.to_owned(), position, what };
-    let Some(block) = file.read_at(0, BLOCK_BYTES).await? else { return Ok(None) };
-    if block.as_slice().iter().all(|byte| *byte == 0) {
-        // A crash while the journal was first made: nothing was ever written to it.
-        return Ok(None);
-    }
-    let header = JournalHeader::decode(block.as_slice());
+    let block = file.read_at(0, BLOCK_BYTES).await?;
+    let header = block.and_then(|block| JournalHeader::decode(block.as_slice()));
     let header = header.ok_or_else(|| corrupt(0, "the journal's header does not hold".to_owned()))?;
     let mut contents = JournalContents { header, logs: BTreeMap::new() };
     if header.generation < needed.generation {
