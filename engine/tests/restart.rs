@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_engine::recovery::redistribute;
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
 use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
@@ -169,5 +170,70 @@ fn a_journal_whose_making_failed_is_made_again() {
         });
         world.crash_shards();
         assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_went_offline() {
+    for seed in 0..40 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0));
+            let bytes = vec![batch(700_000), batch(700_000)];
+            world.faults().fail_nth(Some(Operation::Allocate), 1, Failure::NoSpace);
+            for bytes in &bytes {
+                drop(store.append(partition(0), &BatchView::parse(bytes).unwrap(), LeaderEpoch::new(0)).await);
+            }
+            // Without an answer the simulator calls this a deadlock.
+            futures_util::join!(store.room(), async { store.clone().close().await.unwrap() });
+        });
+    }
+}
+
+#[test]
+fn a_log_made_on_an_offline_shard_is_offline() {
+    let world = World::new(3, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0));
+        append(&store, partition(0), 100).await;
+        world.faults().fail_nth(Some(Operation::SyncData), 1, Failure::Io);
+        let bytes = batch(100);
+        let batch = BatchView::parse(&bytes).unwrap();
+        let appended = store.append(partition(0), &batch, LeaderEpoch::new(0)).await.unwrap();
+        appended.ticket.durable().await.unwrap_err();
+        store.create(partition(1));
+        assert!(store.append(partition(1), &batch, LeaderEpoch::new(0)).await.is_err());
+    });
+    world.crash_shards();
+    // A round behind a failed one would have made the start refuse the journal.
+    assert!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }) >= 1);
+}
+
+#[test]
+fn damage_is_still_reported_after_another_shard_count() {
+    let world = World::new(5, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0));
+        append(&store, partition(0), 40_000).await;
+        append(&store, partition(0), 40_000).await;
+        store.close().await.unwrap();
+    });
+    world.kill_shards();
+    let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+    world.disk().flip_bit(name, 50_000, 3);
+    for shard_count in [2, 1] {
+        world.run(async {
+            let changed = redistribute(&world.env(0), Path::new(DIRECTORY), shard_count, |_| 0).await;
+            assert_eq!(changed.unwrap().unwrap().damage.len(), 1);
+            let config = StoreConfig { shard_count, ..config() };
+            let (store, report) = Store::open(world.env(0), config, |_| true).await.unwrap();
+            assert_eq!(report.damage.len(), 1);
+            assert!(store.failure(partition(0)).is_some());
+        });
+        world.kill_shards();
     }
 }
