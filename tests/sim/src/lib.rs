@@ -5,7 +5,7 @@
 //!
 //! Modules in reading order: [`dice`] draws, [`batches`] makes record batches, [`model`] is the truth, [`broker`] opens
 //! the stores, [`check`] compares, [`workload`] is what clients do, [`life`] one life of a machine; then the scenarios:
-//! [`lives`]; [`seeds`] runs them.
+//! [`lives`], [`sweep`], [`faults`], [`damage`]; [`seeds`] runs them.
 #![forbid(unsafe_code)]
 
 pub mod dice;
@@ -18,6 +18,9 @@ pub mod check;
 pub mod life;
 pub mod workload;
 
+pub mod damage;
+pub mod faults;
 pub mod lives;
+pub mod sweep;
 
 pub mod seeds;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millrace_engine::model::LeaderEpoch;
 use millrace_engine::recovery::OpenError;
-use millrace_runtime::sim::{Failure, Machine, Operation, World};
-use millrace_runtime::{Clock, Env, TaskClass, Tasks};
+use millrace_runtime::sim::{DiskConfig, Failure, Machine, Operation, World, WorldConfig};
+use millrace_runtime::{Clock, Env, FlushScope, TaskClass, Tasks};
 
 use crate::broker::{Broker, Tuning};
 use crate::check;
@@ -27,6 +27,15 @@ pub struct Life {
     pub ending: Ending,
     /// What the disk fails.
     pub fault: Option<Fault>,
+}
+
+impl Life {
+    /// The same life without any work.
+    #[must_use]
+    pub fn idle(&self) -> Self {
+        let workload = Workload { writers: Vec::new(), ..self.workload.clone() };
+        Self { workload, ending: Ending::Close, fault: None, ..self.clone() }
+    }
 }
 
 /// How a life ends.
@@ -135,6 +144,9 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool) ->
         }
         Err(error) => panic!("nothing was damaged, but: {error}"),
     };
+    if seeds::is_replay() {
+        println!("  recovered: {:?}, redistributed: {:?}", broker.reports, broker.redistributed);
+    }
     if expects_clean {
         assert!(broker.is_clean(), "the last stop was in order: {:?}", broker.reports);
         assert!(broker.reports.iter().all(|report| report.scanned_bytes == 0), "a clean start reads no segment");
@@ -193,4 +205,12 @@ fn outcome(closed: Result<(), millrace_engine::log::Failure>, disk_fails: bool) 
 /// The epoch of the `number`-th life.
 pub fn epoch(number: usize) -> LeaderEpoch {
     LeaderEpoch::new(i32::try_from(number).expect("few lives"))
+}
+
+/// A world whose disk flushes as the seed says.
+pub fn world(seed: u64) -> World {
+    let dice = Dice::new(seed, 20);
+    let flush_scope = dice.pick(&[FlushScope::Device, FlushScope::File]);
+    let disk = DiskConfig { flush_scope, ..DiskConfig::default() };
+    World::new(seed, WorldConfig { disk, step_budget: 5_000_000, ..WorldConfig::default() })
 }

@@ -3,25 +3,16 @@
 
 use std::time::Duration;
 
-use millrace_runtime::FlushScope;
-use millrace_runtime::sim::{DiskConfig, Failure, Operation, World, WorldConfig};
+use millrace_runtime::sim::{Failure, Operation};
 
 use crate::broker::Tuning;
 use crate::dice::Dice;
-use crate::life::{Ending, Fault, Life, Subject, epoch};
+use crate::life::{Ending, Fault, Life, Subject, epoch, world};
 use crate::model::Model;
 use crate::workload::Workload;
 
 /// Lives of one machine.
 const LIVES: usize = 8;
-
-/// A world whose disk flushes as the seed says.
-pub fn world(seed: u64) -> World {
-    let dice = Dice::new(seed, 20);
-    let flush_scope = dice.pick(&[FlushScope::Device, FlushScope::File]);
-    let disk = DiskConfig { flush_scope, ..DiskConfig::default() };
-    World::new(seed, WorldConfig { disk, step_budget: 5_000_000, ..WorldConfig::default() })
-}
 
 /// Runs the scenario; returns the fingerprint of all choices.
 pub fn run(seed: u64) -> u64 {
