@@ -102,6 +102,11 @@ impl Ring {
         }
     }
 
+    /// Number of the oldest live round, or of the next one when none is live.
+    pub fn tail_sequence(&self) -> u64 {
+        self.live.front().map_or(self.next_sequence, |round| round.sequence)
+    }
+
     /// Number of the newest round; 0 before the first.
     pub fn last_sequence(&self) -> u64 {
         self.next_sequence - 1
@@ -136,26 +141,19 @@ impl<E: Env> Journal<E> {
     /// in a checkpoint of that generation by now.
     pub async fn reset(env: &E, directory: &Path, header: JournalHeader) -> io::Result<Self> {
         assert!(header.ring_bytes >= RING_BYTES_MIN, "the configuration bounds the ring's size");
-        let disk = env.disk();
         let path = directory.join(file_name(header.shard_index));
-        let (file, exists) = match disk.open(&path, OpenMode::Existing).await {
-            Ok(file) => (file, true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (disk.open(&path, OpenMode::New).await?, false),
+        let present = match env.disk().open(&path, OpenMode::Existing).await {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let end = RING_START + header.ring_bytes;
-        if file.size_bytes().await? != end {
-            file.truncate(0).await?;
-            file.allocate(0, end).await?;
-            fill(env, &file, end).await?;
-        }
-        let mut block = disk.buffer(BLOCK_BYTES);
-        header.encode(block.as_mut_slice());
-        file.write_at(Rc::new(block), 0).await?;
-        file.sync_data().await?;
-        if !exists {
-            disk.sync_dir(directory).await?;
-        }
+        let file = match present {
+            Some(file) if file.size_bytes().await? == RING_START + header.ring_bytes => {
+                write_header(env, &file, &header).await?;
+                file
+            }
+            _ => make(env, directory, &path, &header).await?,
+        };
         Ok(Self { env: env.clone(), file, header, ring: Ring::new(header.ring_bytes) })
     }
 
@@ -223,6 +221,39 @@ impl<E: Env> JournalFile<E> {
     pub async fn sync(&self) -> io::Result<()> {
         self.file.sync_data().await
     }
+}
+
+/// Makes a journal's file. It gets its name when it is whole and durable: one that has its name can be relied on, whatever
+/// became of the start that made it.
+async fn make<E: Env>(
+    env: &E,
+    directory: &Path,
+    path: &Path,
+    header: &JournalHeader,
+) -> io::Result<<E::Disk as Disk>::File> {
+    let disk = env.disk();
+    let unfinished = path.with_extension("new");
+    let file = match disk.open(&unfinished, OpenMode::New).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove_file(&unfinished).await?;
+            disk.open(&unfinished, OpenMode::New).await?
+        }
+        other => other?,
+    };
+    let end = RING_START + header.ring_bytes;
+    file.allocate(0, end).await?;
+    fill(env, &file, end).await?;
+    write_header(env, &file, header).await?;
+    disk.rename(&unfinished, path).await?;
+    disk.sync_dir(directory).await?;
+    Ok(file)
+}
+
+async fn write_header<E: Env>(env: &E, file: &<E::Disk as Disk>::File, header: &JournalHeader) -> io::Result<()> {
+    let mut block = env.disk().buffer(BLOCK_BYTES);
+    header.encode(block.as_mut_slice());
+    file.write_at(Rc::new(block), 0).await?;
+    file.sync_data().await
 }
 
 async fn fill<E: Env>(env: &E, file: &<E::Disk as Disk>::File, end: u64) -> io::Result<()> {

@@ -6,6 +6,7 @@
 //!    then scan it. The recorded durable end is the largest of what the checkpoint, the journal's notes and its pieces
 //!    say. A log that does not reach it is damaged: it stays as it is, offline, named in the report. Behind it lies at
 //!    most the last round: the log is cut at the first batch that does not continue it, durably, and the cut is reported.
+//!    What is kept behind the last flush that is known to have succeeded is written once more: reading it proves nothing.
 //! 3. Write a checkpoint of the next generation, then empty the journal for that generation. Until both are durable, a
 //!    crash repeats the recovery with the same result: pieces are the bytes that belong there, and a cut is idempotent.
 
@@ -31,13 +32,15 @@ use crate::log::{Corruption, Failure, RecoveredLog};
 use crate::model::{Offset, PartitionId, Position};
 use crate::segment::{self, Segment};
 use crate::store::StoreConfig;
-use journal_scan::{JournalError, JournaledLog};
+use journal_scan::{JournalError, JournaledLog, Needed};
 
 pub use journal_scan::live_rounds;
 pub use redistribute::redistribute;
 
 /// Logs that are recovered at the same time.
 const RECOVERING_MAX: usize = 32;
+/// Bytes that recovery rewrites at a time.
+const REWRITE_BYTES: usize = 256 * 1024;
 
 /// Why a shard's logs could not be opened.
 #[derive(Debug, Error)]
@@ -125,9 +128,10 @@ pub(crate) async fn recover_shard<E: Env>(
     make_directories(env, directory).await.map_err(OpenError::io("making the data directory"))?;
     let checkpoint_path = directory.join(checkpoint::file_name(config.shard_index));
     let checkpoint = checkpoint::read(env, &checkpoint_path).await?;
-    let generation = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
+    let needed = Needed::from(checkpoint.as_ref());
+    let generation = needed.generation;
     let journal_path = directory.join(journal::file_name(config.shard_index));
-    let contents = journal_scan::read(env, &journal_path, generation).await?;
+    let contents = journal_scan::read(env, &journal_path, needed).await?;
     let found = contents.as_ref().map(|contents| contents.header.shard_count);
     if let Some(found) = found.filter(|found| *found != config.shard_count) {
         return Err(OpenError::ShardCount { found, wanted: config.shard_count });
@@ -139,7 +143,7 @@ pub(crate) async fn recover_shard<E: Env>(
     let next = if clean { generation } else { generation.max(journal_generation) + 1 };
     if !clean {
         let entries = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-        let checkpoint = Checkpoint { journal_generation: next, clean: false, entries };
+        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, clean: false, entries };
         let written = checkpoint::write(env, directory, config.shard_index, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }
@@ -148,13 +152,19 @@ pub(crate) async fn recover_shard<E: Env>(
     Ok(Recovered { logs, journal, report })
 }
 
+/// Makes the data directory, durably: any of the directories above it may be new too, or an earlier start may have made
+/// them and died before it could sync them.
 async fn make_directories<E: Env>(env: &E, directory: &Path) -> io::Result<()> {
     env.disk().create_dir_all(&logs_directory(directory)).await?;
     env.disk().sync_dir(directory).await?;
-    match directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => env.disk().sync_dir(parent).await,
-        None => Ok(()),
+    for parent in directory.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        match env.disk().sync_dir(parent).await {
+            // A directory that this user may not read is not one that was made for them just now.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
     }
+    Ok(())
 }
 
 pub(crate) fn checkpoint_entry(id: PartitionId, log: &RecoveredLog) -> Option<CheckpointEntry> {
@@ -190,6 +200,8 @@ pub(crate) async fn recover_logs<E: Env>(
         .map(|entry| (entry.partition, entry))
         .collect();
     let logs_directory = logs_directory(directory);
+    // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
+    env.disk().sync_dir(&logs_directory).await.map_err(OpenError::io("making the logs' names durable"))?;
     let names = env.disk().read_dir(&logs_directory).await.map_err(OpenError::io("listing the logs"))?;
     let found =
         names.iter().filter(|entry| entry.is_dir).filter_map(|entry| PartitionId::parse_directory_name(&entry.name));
@@ -264,6 +276,7 @@ impl<E: Env> LogRecovery<'_, E> {
         let piece_end = journaled.pieces.last().map_or(Position::default(), |(start, piece)| start.plus(piece.len()));
         let recorded = Recorded {
             start_offset: entry.map_or(Offset::ZERO, |entry| entry.start_offset),
+            flushed_end: journaled.durable_end.max(entry.map_or(RECORDS_START, |entry| entry.position)),
             end: piece_end.max(journaled.durable_end).max(entry.map_or(RECORDS_START, |entry| entry.position)),
         };
         let Some(base) = self.find_segment().await? else {
@@ -273,6 +286,8 @@ impl<E: Env> LogRecovery<'_, E> {
             let path = self.directory.join(segment::file_name(Offset::ZERO));
             return Ok((recorded.offline(path, "the segment is missing"), Outcome::default()));
         };
+        // The segment's own name may not be durable yet either.
+        self.env.disk().sync_dir(&self.directory).await?;
         let logs = self.directory.parent().expect("a log's directory lies in the logs' directory");
         let segment = Segment::open(self.env, logs, self.id, base).await?;
         let block = segment.read(Position::default(), BLOCK_BYTES).await?;
@@ -312,6 +327,19 @@ impl<E: Env> LogRecovery<'_, E> {
         segment.write(Rc::new(buffer), start).await
     }
 
+    /// Writes what lies between two positions once more. After a failed flush a read may give bytes, from a cache, that
+    /// are not on the device, and no later flush of the same bytes would bring them there.
+    async fn rewrite(&self, segment: &Segment<E>, start: Position, end: Position) -> io::Result<()> {
+        let mut position = start.block_floor();
+        while position < end {
+            let bytes = end.block_ceil().bytes_since(position).min(REWRITE_BYTES);
+            let present = segment.read(position, bytes).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+            segment.write(Rc::new(present), position).await?;
+            position = position.plus(bytes);
+        }
+        Ok(())
+    }
+
     async fn scan_and_cut(
         &self,
         segment: &Segment<E>,
@@ -322,8 +350,12 @@ impl<E: Env> LogRecovery<'_, E> {
         let scanned_bytes = scanned.end.position.get() - RECORDS_START.get();
         let mut outcome = Outcome { scanned_bytes, piece_count, cut_bytes: 0 };
         let damaged = scanned.end.position < recorded.end;
-        if !damaged {
+        if damaged {
+            // Nothing is cut, but what the journal held is to outlive the journal.
+            segment.sync().await?;
+        } else {
             outcome.cut_bytes = scan::remainder_bytes(segment, scanned.end.position).await?;
+            self.rewrite(segment, recorded.flushed_end, scanned.end.position).await?;
             segment.cut(self.env, scanned.end.position).await?;
         }
         let log = RecoveredLog {
@@ -342,6 +374,8 @@ impl<E: Env> LogRecovery<'_, E> {
 #[derive(Clone, Copy)]
 struct Recorded {
     start_offset: Offset,
+    /// A flush behind these bytes succeeded.
+    flushed_end: Position,
     /// Damage below is corruption.
     end: Position,
 }

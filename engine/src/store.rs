@@ -155,7 +155,7 @@ struct Inner<E: Env> {
     queue: RefCell<VecDeque<SharedLog<E>>>,
     /// Notified when the queue gains a log, and when the store closes.
     queue_changed: Event,
-    /// Notified at the end of each round.
+    /// Notified at the end of each round, and when a log goes offline: nobody is to wait for its rounds.
     round_ended: Event,
     /// Logs in the order in which their chunks became evictable; a log stands in it once for each segment write.
     eviction: RefCell<VecDeque<SharedLog<E>>>,
@@ -216,10 +216,17 @@ impl<E: Env> Store<E> {
         Ok((Self { inner }, recovered.report))
     }
 
-    /// Registers an empty log; nothing is on the device before its first append. Does nothing when there is one.
+    /// Registers an empty log; nothing is on the device before its first append. Does nothing when there is one. On a
+    /// shard that is offline the new log is offline too: its journal is not to be written any more.
     pub fn create(&self, id: PartitionId) {
         let mut logs = self.inner.logs.borrow_mut();
-        logs.entry(id).or_insert_with(|| Rc::new(RefCell::new(Log::new(id, RecoveredLog::empty()))));
+        logs.entry(id).or_insert_with(|| {
+            let mut log = Log::new(id, RecoveredLog::empty());
+            if let Some(failure) = &*self.inner.failure.borrow() {
+                log.fail(failure);
+            }
+            Rc::new(RefCell::new(log))
+        });
     }
 
     /// Whether the shard has this log.
@@ -325,6 +332,7 @@ impl<E: Env> Inner<E> {
             tracing::error!(partition = %log.id, shard = self.config.shard_index, %failure, "log taken offline");
             self.undurable_bytes.set(self.undurable_bytes.get() - log.undurable_bytes());
             log.fail(failure);
+            self.round_ended.notify();
         }
     }
 

@@ -19,6 +19,7 @@ struct RawHeader {
     crc: U32,
     version: U32,
     journal_generation: U64,
+    journal_tail: U64,
     entry_count: U64,
     clean: U32,
     reserved: [u8; 4],
@@ -39,7 +40,7 @@ struct RawEntry {
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const ENTRY_BYTES: usize = size_of::<RawEntry>();
 const CRC_START: usize = 12;
-const _: () = assert!(HEADER_BYTES == 40 && ENTRY_BYTES == 56, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 56, "docs/FORMAT.md gives the layout byte by byte");
 
 /// How far one log is durable in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct CheckpointEntry {
 pub struct Checkpoint {
     /// The oldest journal generation whose rounds still count; rounds of older ones are all in segments.
     pub journal_generation: u64,
+    /// The oldest round of that generation that still counts. The ring may be overwritten below it.
+    pub journal_tail: u64,
     /// Whether the shard was stopped in order: every log ends where its entry says, and the journal holds nothing.
     pub clean: bool,
     /// The logs.
@@ -98,6 +101,7 @@ impl Checkpoint {
             crc: U32::ZERO,
             version: U32::new(FORMAT_VERSION),
             journal_generation: U64::new(self.journal_generation),
+            journal_tail: U64::new(self.journal_tail),
             entry_count: U64::new(u64::try_from(self.entries.len()).expect("a count of logs fits u64")),
             clean: U32::new(u32::from(self.clean)),
             reserved: [0; 4],
@@ -120,7 +124,12 @@ impl Checkpoint {
             return None;
         }
         let entries = used[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).map(decode_entry).collect::<Option<Vec<_>>>()?;
-        Some(Self { journal_generation: header.journal_generation.get(), clean: header.clean.get() == 1, entries })
+        Some(Self {
+            journal_generation: header.journal_generation.get(),
+            journal_tail: header.journal_tail.get(),
+            clean: header.clean.get() == 1,
+            entries,
+        })
     }
 }
 
@@ -154,7 +163,8 @@ mod tests {
             position: Position::new(5000),
             end_offset: Offset::new(12),
         };
-        let checkpoint = Checkpoint { journal_generation: 8, clean: true, entries: vec![entry, entry] };
+        let checkpoint =
+            Checkpoint { journal_generation: 8, journal_tail: 3, clean: true, entries: vec![entry, entry] };
         let mut bytes = vec![0; 4096];
         checkpoint.encode(&mut bytes);
         assert_eq!(Checkpoint::decode(&bytes), Some(checkpoint.clone()));

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
+use crate::format::checkpoint::Checkpoint;
 use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round};
 use crate::log::Corruption;
 use crate::model::{PartitionId, Position};
@@ -36,33 +37,46 @@ pub(crate) enum JournalError {
     Corrupt(#[from] Corruption),
 }
 
-/// Reads a journal; `None` when there is no such file.
-///
-/// `ignored_below`: rounds of an older generation are all in segments and are not looked at.
+/// Which rounds a checkpoint leaves to the journal. What is older is all in segments, and may be overwritten in part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Needed {
+    /// The oldest generation that counts.
+    pub(crate) generation: u64,
+    /// The oldest round of that generation that counts.
+    tail: u64,
+}
+
+impl From<Option<&Checkpoint>> for Needed {
+    fn from(checkpoint: Option<&Checkpoint>) -> Self {
+        checkpoint.map_or_else(Self::default, |checkpoint| Self {
+            generation: checkpoint.journal_generation,
+            tail: checkpoint.journal_tail,
+        })
+    }
+}
+
+/// Reads a journal, as far as it is needed; `None` when there is no such file.
 pub(crate) async fn read<E: Env>(
     env: &E,
     path: &Path,
-    ignored_below: u64,
+    needed: Needed,
 ) -> Result<Option<JournalContents>, JournalError> {
     let file = match env.disk().open(path, OpenMode::Existing).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
     };
     let corrupt = |position: u64, what: String| Corruption { file: path.to_owned(), position, what };
-    let Some(block) = file.read_at(0, BLOCK_BYTES).await? else { return Ok(None) };
-    if block.as_slice().iter().all(|byte| *byte == 0) {
-        // A crash while the journal was first made: nothing was ever written to it.
-        return Ok(None);
-    }
-    let header = JournalHeader::decode(block.as_slice());
+    let block = file.read_at(0, BLOCK_BYTES).await?;
+    let header = block.and_then(|block| JournalHeader::decode(block.as_slice()));
     let header = header.ok_or_else(|| corrupt(0, "the journal's header does not hold".to_owned()))?;
     let mut contents = JournalContents { header, logs: BTreeMap::new() };
-    if header.generation < ignored_below {
+    if header.generation < needed.generation {
         return Ok(Some(contents));
     }
     let ring = read_ring::<E>(&file, header.ring_bytes).await?;
-    for (position, round) in
-        live_rounds(&ring, header.nonce).map_err(|(position, what)| corrupt(position + RING_START, what))?
+    let needed_tail = if header.generation == needed.generation { needed.tail } else { 0 };
+    for (position, round) in live_rounds(&ring, header.nonce, needed_tail)
+        .map_err(|(position, what)| corrupt(position + RING_START, what))?
     {
         contents.take(&round).map_err(|what| corrupt(position + RING_START, what))?;
     }
@@ -82,9 +96,10 @@ async fn read_ring<E: Env>(file: &<E::Disk as Disk>::File, ring_bytes: u64) -> i
 
 /// The rounds that recovery needs, in order, each with its position in the ring.
 ///
-/// The newest whole round says where the oldest live one is. Every round between must be whole: rounds are written one
-/// after the other, so only the newest can be torn, and a gap is damage. The error is where it was noticed, and what it is.
-pub fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
+/// The newest whole round says where the oldest live one is, unless a checkpoint written after it let go of more: a round
+/// that was torn may have overwritten those. Every round between must be whole: rounds are written one after the other,
+/// so only the newest can be torn, and a gap is damage. The error is where it was noticed, and what it is.
+pub fn live_rounds(ring: &[u8], nonce: u64, needed_tail: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
     let mut rounds = BTreeMap::new();
     for position in (0..ring.len()).step_by(BLOCK_BYTES) {
         if let Some(round) = Round::decode(&ring[position..], nonce) {
@@ -93,10 +108,11 @@ pub fn live_rounds(ring: &[u8], nonce: u64) -> Result<Vec<(u64, Round<'_>)>, (u6
         }
     }
     let Some((newest, (_, round))) = rounds.last_key_value() else { return Ok(Vec::new()) };
-    let (newest, tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
+    let (newest, noted_tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
+    let tail = noted_tail.max(needed_tail);
     let live = rounds.split_off(&tail);
     for (expected, (sequence, (position, _))) in (tail..).zip(&live) {
-        if *sequence != expected || (*sequence == tail && *position != tail_position) {
+        if *sequence != expected || (*sequence == noted_tail && *position != tail_position) {
             let what = format!("round {expected} is missing or damaged, but round {newest} was written after it");
             return Err((*position, what));
         }
@@ -137,7 +153,12 @@ mod tests {
     }
 
     fn sequences(ring: &[u8]) -> Result<Vec<u64>, (u64, String)> {
-        live_rounds(ring, NONCE).map(|rounds| rounds.iter().map(|(_, round)| round.header.sequence).collect())
+        live_rounds_from(ring, 0)
+    }
+
+    fn live_rounds_from(ring: &[u8], needed_tail: u64) -> Result<Vec<u64>, (u64, String)> {
+        live_rounds(ring, NONCE, needed_tail)
+            .map(|rounds| rounds.iter().map(|(_, round)| round.header.sequence).collect())
     }
 
     #[test]
@@ -166,5 +187,9 @@ mod tests {
         ring[2 * BLOCK_BYTES + 20] ^= 1;
         ring[BLOCK_BYTES + 20] ^= 1;
         assert!(sequences(&ring).is_err());
+        // A checkpoint let go of rounds 1 and 2: the next round may have been torn over them.
+        assert_eq!(live_rounds_from(&ring, 3), Ok(vec![3]));
+        assert_eq!(live_rounds_from(&ring, 4), Ok(vec![]));
+        assert!(live_rounds_from(&ring, 2).is_err());
     }
 }

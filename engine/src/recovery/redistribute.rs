@@ -4,11 +4,12 @@
 //! scanned, and each new shard gets a checkpoint that lists its logs and a generation above every old journal's, so that
 //! no old round counts any more. A crash in between repeats it; no append happens before it is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use millrace_runtime::{Disk, Env};
+use millrace_runtime::{DirEntry, Disk, Env};
 
+use super::journal_scan::Needed;
 use super::{OpenError, RecoveryReport, Sources, checkpoint_entry, journal_scan, logs_directory, recover_logs};
 use crate::checkpoint;
 use crate::format::checkpoint::Checkpoint;
@@ -27,21 +28,22 @@ pub async fn redistribute<E: Env>(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(OpenError::io("listing the data directory"))?,
     };
-    let shards: Vec<u16> = names.iter().filter_map(|entry| entry.name.strip_prefix("journal-")?.parse().ok()).collect();
+    // A crash in here may have left a checkpoint whose journal is gone; what it says of durable ends still counts.
+    let (journals, checkpoints) = (shards_of(&names, "journal-"), shards_of(&names, "checkpoint-"));
     let (mut generation, mut changed) = (0, false);
     let mut sources = Sources {
-        checkpoint: Some(Checkpoint { journal_generation: 0, clean: false, entries: Vec::new() }),
+        checkpoint: Some(Checkpoint { journal_generation: 0, journal_tail: 0, clean: false, entries: Vec::new() }),
         journaled: BTreeMap::new(),
         clean: false,
     };
-    for shard in &shards {
+    for shard in journals.union(&checkpoints) {
         let checkpoint = checkpoint::read(env, &directory.join(checkpoint::file_name(*shard))).await?;
-        let ignored_below = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.journal_generation);
-        generation = generation.max(ignored_below);
+        let needed = Needed::from(checkpoint.as_ref());
+        generation = generation.max(needed.generation);
         if let (Some(all), Some(checkpoint)) = (&mut sources.checkpoint, checkpoint) {
             all.entries.extend(checkpoint.entries);
         }
-        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), ignored_below).await?;
+        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), needed).await?;
         if let Some(contents) = contents {
             changed |= contents.header.shard_count != shard_count;
             generation = generation.max(contents.header.generation);
@@ -56,24 +58,32 @@ pub async fn redistribute<E: Env>(
         all.entries.sort_by_key(|entry| (entry.partition, entry.position));
     }
     let (logs, report) = recover_logs(env, directory, sources, |_| true).await?;
+    // Each new checkpoint lists every log, not only its shard's: after a crash it may be the only one that is left.
+    let entries: Vec<_> = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
     for shard in 0..shard_count {
-        let owned = logs.iter().filter(|(id, _)| owner(*id) == shard);
-        let entries = owned.filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-        let checkpoint = Checkpoint { journal_generation: generation + 1, clean: true, entries };
+        // A damaged log does not end where its entry says, and has to be found damaged again.
+        let clean = logs.iter().all(|(id, log)| owner(*id) != shard || log.failure.is_none());
+        let journal_generation = generation + 1;
+        let checkpoint = Checkpoint { journal_generation, journal_tail: 0, clean, entries: entries.clone() };
         let written = checkpoint::write(env, directory, shard, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }
     // Journals are removed last: while one with the old shard count is there, a crash starts over.
     let removed = async {
-        for shard in shards {
+        for shard in journals {
             env.disk().remove_file(&directory.join(journal::file_name(shard))).await?;
-            if shard >= shard_count {
-                env.disk().remove_file(&directory.join(checkpoint::file_name(shard))).await?;
-            }
+        }
+        for shard in checkpoints.range(shard_count..) {
+            env.disk().remove_file(&directory.join(checkpoint::file_name(*shard))).await?;
         }
         env.disk().sync_dir(directory).await?;
         env.disk().sync_dir(&logs_directory(directory)).await
     };
     removed.await.map_err(OpenError::io("removing old journals"))?;
     Ok(Some(report))
+}
+
+/// The shards that have a file with this prefix.
+fn shards_of(names: &[DirEntry], prefix: &str) -> BTreeSet<u16> {
+    names.iter().filter_map(|entry| entry.name.strip_prefix(prefix)?.parse().ok()).collect()
 }

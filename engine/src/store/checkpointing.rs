@@ -28,13 +28,11 @@ pub(super) fn consider<E: Env>(inner: &Rc<Inner<E>>) {
 async fn run<E: Env>(inner: Rc<Inner<E>>) {
     let through = inner.journal.borrow_mut().ring().last_sequence();
     write_back(&inner, |log| log.borrow().pinned_sequence.is_some_and(|sequence| sequence <= through)).await;
-    match write(&inner, Clean::No).await {
-        Ok(()) => {
-            // What an offline log left in the journal is needed when it is recovered.
-            let offline = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();
-            let through = offline.map_or(through, |pinned| through.min(pinned - 1));
-            inner.journal.borrow_mut().ring().release(through);
-        }
+    // What an offline log left in the journal is needed when it is recovered.
+    let pinned = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();
+    let tail = pinned.map_or(through + 1, |pinned| pinned.min(through + 1));
+    match write(&inner, Clean::No, tail).await {
+        Ok(()) => inner.journal.borrow_mut().ring().release(tail - 1),
         Err(failure) => {
             tracing::warn!(shard = inner.config.shard_index, %failure, "checkpoint not written; the journal stays full");
             inner.env.clock().sleep(RETRY_AFTER).await;
@@ -81,7 +79,8 @@ pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Fail
     inner.stopped.set(true);
     inner.queue_changed.notify();
     let offline = inner.logs.borrow().values().any(|log| log.borrow().failure.is_some());
-    write(inner, if offline { Clean::No } else { Clean::Yes }).await
+    let tail = inner.journal.borrow_mut().ring().tail_sequence();
+    write(inner, if offline { Clean::No } else { Clean::Yes }, tail).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,11 +89,13 @@ enum Clean {
     No,
 }
 
-async fn write<E: Env>(inner: &Inner<E>, clean: Clean) -> Result<(), Failure> {
+/// Writes a checkpoint behind which the journal's rounds below `tail` are needed no more.
+async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), Failure> {
     let generation = inner.journal.borrow().generation();
     let checkpoint = Checkpoint {
         // A clean checkpoint leaves the journal's rounds behind: everything is in segments.
         journal_generation: if clean == Clean::Yes { generation + 1 } else { generation },
+        journal_tail: if clean == Clean::Yes { 0 } else { tail },
         clean: clean == Clean::Yes,
         entries: inner.logs.borrow().values().filter_map(entry).collect(),
     };

@@ -127,6 +127,10 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<Jou
     for log in unrecorded.drain(..) {
         log.borrow_mut().durable_end_unrecorded = false;
     }
+    // Already now: a checkpoint that is taken while the round is under way must not let go of it.
+    for piece in pieces {
+        piece.log.borrow_mut().pinned_sequence.get_or_insert(placement.sequence);
+    }
     Some(JournalWrite { file: journal.file(), buffer, placement })
 }
 
@@ -160,7 +164,6 @@ fn seal<E: Env>(log: SharedLog<E>) -> SegmentWrite<E> {
 
 async fn execute<E: Env>(inner: &Inner<E>, round: Round<E>) {
     let Round { pieces, segment_writes, journal_write } = round;
-    let sequence = journal_write.as_ref().map(|write| write.placement.sequence);
     let journal_file = inner.journal.borrow().file();
     let (journal_result, segment_results) =
         join(write_journal(journal_write), join_all(segment_writes.iter().map(write_segment))).await;
@@ -183,7 +186,6 @@ async fn execute<E: Env>(inner: &Inner<E>, round: Round<E>) {
     for piece in pieces {
         let mut log = piece.log.borrow_mut();
         if log.failure.is_none() {
-            log.pinned_sequence = log.pinned_sequence.or(sequence);
             finish(inner, &mut log, piece.end, InSegment::No);
         }
     }

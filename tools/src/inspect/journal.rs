@@ -35,7 +35,7 @@ pub(super) fn parse(bytes: &[u8]) -> Journal<'_> {
     let Some(ring) = ring else {
         return Journal::Damaged(format!("the ring has {} bytes, the file only {}", header.ring_bytes, rest.len()));
     };
-    match live_rounds(ring, header.nonce) {
+    match live_rounds(ring, header.nonce, 0) {
         Ok(live) => {
             let live = live.into_iter().map(|(position, round)| (RING_START + position, round)).collect();
             Journal::Readable { header, ring, live }

@@ -1,0 +1,239 @@
+//! Crashes and faults that once lost data or stopped a start, each reduced to its smallest form.
+#![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
+
+use std::cell::Cell;
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_engine::journal::RING_BYTES_MIN;
+use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_engine::recovery::redistribute;
+use millrace_engine::store::{Store, StoreConfig};
+use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
+use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
+use millrace_runtime::{Clock, Env, Random, Tasks};
+
+const DIRECTORY: &str = "/srv/broker/data";
+
+async fn open(env: &SimEnv) -> Store<SimEnv> {
+    Store::open(env.clone(), config(), |_| true).await.unwrap().0
+}
+
+fn config() -> StoreConfig {
+    StoreConfig {
+        directory: Path::new(DIRECTORY).to_owned(),
+        shard_index: 0,
+        shard_count: 1,
+        journal_bytes: RING_BYTES_MIN,
+        round_bytes_max: 1024 * 1024,
+        write_buffer_bytes_max: 1024 * 1024,
+        tail_cache_bytes_max: 1024 * 1024,
+    }
+}
+
+fn partition(partition: i32) -> PartitionId {
+    PartitionId { topic: TopicId::from_bytes([1; 16]), partition }
+}
+
+fn batch(value_bytes: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BatchFields::default());
+    builder.push(0, None, Some(&vec![7; value_bytes]));
+    builder.build()
+}
+
+async fn append(store: &Store<SimEnv>, id: PartitionId, value_bytes: usize) {
+    let bytes = batch(value_bytes);
+    let appended = store.append(id, &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await.unwrap();
+    appended.ticket.durable().await.unwrap();
+}
+
+/// The log end offset of a log that was recovered and found whole.
+fn log_end(store: &Store<SimEnv>, id: PartitionId) -> i64 {
+    assert_eq!(store.failure(id), None);
+    store.offsets(id).unwrap().log_end.get()
+}
+
+#[test]
+fn the_data_directory_survives_when_its_parents_are_new() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0));
+            append(&store, partition(0), 100).await;
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), 1);
+    }
+}
+
+#[test]
+fn names_that_a_killed_process_left_are_made_durable_before_they_are_relied_on() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+        let (machine, disk) = (world.machine(0), world.disk());
+        // Killed as soon as the segment has its name, which is not durable yet.
+        let _ = world.run_until_crash(async {
+            let store = open(&machine.env(0)).await;
+            store.create(partition(0));
+            let bytes = batch(100);
+            let _ticket = store.append(partition(0), &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await;
+            loop {
+                if disk.files().contains(&name) {
+                    machine.kill();
+                }
+                machine.env(0).tasks().yield_now().await;
+            }
+        });
+        let end = world.run(async {
+            let store = open(&world.env(0)).await;
+            append(&store, partition(0), 100).await;
+            log_end(&store, partition(0))
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), end, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_round_may_be_torn_where_it_overwrites_rounds_that_were_let_go() {
+    for seed in 0..400 {
+        let world = World::new(seed, WorldConfig::default());
+        world.faults().crash_after(60 + seed % 200);
+        let work = world.run_until_crash(async {
+            let store = open(&world.env(0)).await;
+            for id in (0..3).map(partition) {
+                store.create(id);
+            }
+            loop {
+                futures_util::join!(
+                    append(&store, partition(0), 20_000),
+                    append(&store, partition(1), 20_000),
+                    append(&store, partition(2), 20_000),
+                );
+            }
+        });
+        work.unwrap_err();
+        // An error here was a false report of damage.
+        world.run(async { drop(open(&world.env(0)).await) });
+    }
+}
+
+#[test]
+fn a_checkpoint_does_not_let_go_of_the_round_under_way() {
+    // One log fills the journal with notes of its segment writes; now and then another log has a piece in it.
+    for seed in 0..200 {
+        let world = World::new(seed, WorldConfig::default());
+        let acknowledged = Cell::new(0);
+        world.faults().crash_after(300 + 3 * seed);
+        let work = world.run_until_crash(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0));
+            store.create(partition(1));
+            let large = async {
+                loop {
+                    append(&store, partition(0), 40_000).await;
+                }
+            };
+            let small = async {
+                loop {
+                    env.clock().sleep(Duration::from_millis(env.random().below(60))).await;
+                    append(&store, partition(1), 100).await;
+                    acknowledged.set(acknowledged.get() + 1);
+                }
+            };
+            futures_util::join!(large, small)
+        });
+        work.unwrap_err();
+        let end = world.run(async {
+            let store = open(&world.env(0)).await;
+            if store.contains(partition(1)) { log_end(&store, partition(1)) } else { 0 }
+        });
+        assert!(end >= acknowledged.get(), "seed {seed}: {end} of {}", acknowledged.get());
+    }
+}
+
+#[test]
+fn a_journal_whose_making_failed_is_made_again() {
+    for seed in 0..100 {
+        let world = World::new(seed, WorldConfig::default());
+        world.faults().fail_nth(Some(Operation::SyncData), 1 + seed % 3, Failure::Io);
+        let failed = world.run(async { Store::open(world.env(0), config(), |_| true).await.is_err() });
+        assert!(failed, "the sync of a start failed");
+        world.kill_shards();
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0));
+            append(&store, partition(0), 100).await;
+        });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_went_offline() {
+    for seed in 0..40 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0));
+            let bytes = vec![batch(700_000), batch(700_000)];
+            world.faults().fail_nth(Some(Operation::Allocate), 1, Failure::NoSpace);
+            for bytes in &bytes {
+                drop(store.append(partition(0), &BatchView::parse(bytes).unwrap(), LeaderEpoch::new(0)).await);
+            }
+            // Without an answer the simulator calls this a deadlock.
+            futures_util::join!(store.room(), async { store.clone().close().await.unwrap() });
+        });
+    }
+}
+
+#[test]
+fn a_log_made_on_an_offline_shard_is_offline() {
+    let world = World::new(3, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0));
+        append(&store, partition(0), 100).await;
+        world.faults().fail_nth(Some(Operation::SyncData), 1, Failure::Io);
+        let bytes = batch(100);
+        let batch = BatchView::parse(&bytes).unwrap();
+        let appended = store.append(partition(0), &batch, LeaderEpoch::new(0)).await.unwrap();
+        appended.ticket.durable().await.unwrap_err();
+        store.create(partition(1));
+        assert!(store.append(partition(1), &batch, LeaderEpoch::new(0)).await.is_err());
+    });
+    world.crash_shards();
+    // A round behind a failed one would have made the start refuse the journal.
+    assert!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)) }) >= 1);
+}
+
+#[test]
+fn damage_is_still_reported_after_another_shard_count() {
+    let world = World::new(5, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0));
+        append(&store, partition(0), 40_000).await;
+        append(&store, partition(0), 40_000).await;
+        store.close().await.unwrap();
+    });
+    world.kill_shards();
+    let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+    world.disk().flip_bit(name, 50_000, 3);
+    for shard_count in [2, 1] {
+        world.run(async {
+            let changed = redistribute(&world.env(0), Path::new(DIRECTORY), shard_count, |_| 0).await;
+            assert_eq!(changed.unwrap().unwrap().damage.len(), 1);
+            let config = StoreConfig { shard_count, ..config() };
+            let (store, report) = Store::open(world.env(0), config, |_| true).await.unwrap();
+            assert_eq!(report.damage.len(), 1);
+            assert!(store.failure(partition(0)).is_some());
+        });
+        world.kill_shards();
+    }
+}

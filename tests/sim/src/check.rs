@@ -1,0 +1,178 @@
+//! Compares what the engine answers with the model.
+
+use millrace_engine::log::Failure;
+use millrace_engine::model::{Offset, PartitionId};
+use millrace_engine::store::{FirstBatch, Read, ReadError};
+use millrace_protocol::batch::BatchView;
+use millrace_runtime::sim::SimEnv;
+
+use crate::broker::Broker;
+use crate::dice::Dice;
+use crate::model::Model;
+
+/// Reads of single offsets after the whole log was read, per log.
+const SINGLE_READS: usize = 12;
+
+/// Why a log could not be compared to its end: it says itself that something is wrong.
+#[derive(Debug)]
+pub struct Admitted(pub String);
+
+/// Compares every log with the model right after a recovery, and tells the model which of the batches that nobody was
+/// promised are there.
+///
+/// # Panics
+/// When a log is not what the model allows, or admits a failure.
+pub async fn recovered(broker: &Broker, model: &Model, dice: &Dice) {
+    assert_eq!(broker.damage(), [], "nothing was damaged");
+    for id in model.partitions() {
+        if let Err(Admitted(what)) = recovered_log(broker, model, id, dice).await {
+            panic!("{id}: {what}");
+        }
+    }
+}
+
+/// Compares one log with the model right after a recovery.
+pub async fn recovered_log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
+    let store = broker.store(id);
+    let certain = model.with(id, |log| log.certain);
+    let Some(offsets) = store.offsets(id) else {
+        assert_eq!(certain, 0, "{id}: the log is unknown after the restart");
+        model.with(id, |log| log.settle(0));
+        return Ok(());
+    };
+    if let Some(failure) = store.failure(id) {
+        return Err(Admitted(format!("offline after the restart: {failure}")));
+    }
+    assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left is durable");
+    assert_eq!(offsets.start, Offset::ZERO, "{id}: nothing was deleted");
+    let certain_end = model.with(id, |log| log.certain_end());
+    let sent_end = model.with(id, |log| log.end());
+    assert!(offsets.log_end <= sent_end, "{id}: ends at {}, only {sent_end} were sent", offsets.log_end);
+    let count = read_whole(broker, model, id, dice).await?;
+    assert!(
+        offsets.log_end >= certain_end,
+        "{id}: acknowledged up to {certain_end}, after the restart it ends at {}",
+        offsets.log_end
+    );
+    let epoch = model.with(id, |log| {
+        log.settle(count);
+        log.sent.last().map_or(-1, |batch| batch.epoch.get())
+    });
+    assert_eq!(offsets.leader_epoch.get(), epoch, "{id}: the last batch's leader epoch");
+    single_reads(broker, model, id, dice, SINGLE_READS).await
+}
+
+/// Reads from the start to the end and returns how many batches there are.
+async fn read_whole(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<usize, Admitted> {
+    let mut from = Offset::ZERO;
+    loop {
+        let bytes_max = dice.pick(&[1, 1_000, 20_000, 400_000]);
+        let next = read_once(broker, model, id, from, bytes_max, FirstBatch::WholeEvenIfLarger).await?;
+        if next == from {
+            return Ok(model.with(id, |log| log.count_below(from)));
+        }
+        from = next;
+    }
+}
+
+async fn single_reads(
+    broker: &Broker,
+    model: &Model,
+    id: PartitionId,
+    dice: &Dice,
+    count: usize,
+) -> Result<(), Admitted> {
+    let end = model.with(id, |log| log.certain_end());
+    for _ in 0..count {
+        let from = Offset::new(dice_offset(dice, end));
+        let bytes_max = dice.pick(&[1, 300, 5_000, 70_000, 1_000_000]);
+        let first = if dice.one_in(3) { FirstBatch::WithinLimit } else { FirstBatch::WholeEvenIfLarger };
+        read_once(broker, model, id, from, bytes_max, first).await?;
+    }
+    Ok(())
+}
+
+/// An offset up to `end`, the end itself included.
+pub fn dice_offset(dice: &Dice, end: Offset) -> i64 {
+    let bound = u64::try_from(end.get()).expect("offsets are not negative") + 1;
+    i64::try_from(dice.below(bound)).expect("it is at most an offset")
+}
+
+/// Reads once and compares every batch of the answer. What was read counts as promised from then on. Returns the offset
+/// behind the last batch.
+pub async fn read_once(
+    broker: &Broker,
+    model: &Model,
+    id: PartitionId,
+    from: Offset,
+    bytes_max: usize,
+    first: FirstBatch,
+) -> Result<Offset, Admitted> {
+    let read = match broker.store(id).read(id, from, bytes_max, first).await {
+        Ok(read) => read,
+        Err(error @ (ReadError::Offline(Failure::Corrupt(_) | Failure::Io { .. }) | ReadError::Corrupt(_))) => {
+            return Err(Admitted(error.to_string()));
+        }
+        Err(error) => panic!("{id}: reading at {from} of {:?}: {error}", broker.store(id).offsets(id)),
+    };
+    let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice().iter().copied()).collect();
+    assert_eq!(bytes.len(), read.bytes, "{id}: the answer says how long it is");
+    let end = compare(model, id, from, &bytes);
+    check_limits(model, id, from, &read, bytes_max, first);
+    let visible = model.with(id, |log| {
+        let count = log.count_below(read.offsets.high_watermark);
+        log.promise(count);
+        log.certain_end()
+    });
+    assert!(end <= visible, "{id}: a reader saw {end}, the high watermark was {visible}");
+    Ok(end)
+}
+
+/// Compares the batches of an answer, one after the other.
+fn compare(model: &Model, id: PartitionId, from: Offset, bytes: &[u8]) -> Offset {
+    let mut rest = bytes;
+    let mut next = from;
+    while !rest.is_empty() {
+        let batch = BatchView::parse(rest).unwrap_or_else(|error| panic!("{id}: damaged batch at {next}: {error}"));
+        rest = &rest[batch.bytes().len()..];
+        next = model.with(id, |log| {
+            let index = log.find(next).unwrap_or_else(|| panic!("{id}: a batch at {next}, where none was sent"));
+            let sent = &log.sent[index];
+            assert!(
+                sent.is_stored_as(batch.bytes()),
+                "{id}: at {next} should be batch {} of {} bytes at {}, but there is one of {} bytes at {} with epoch {}",
+                sent.identity,
+                sent.bytes.len(),
+                sent.base,
+                batch.bytes().len(),
+                batch.header().base_offset,
+                batch.header().leader_epoch,
+            );
+            sent.end
+        });
+    }
+    next
+}
+
+fn check_limits(
+    model: &Model,
+    id: PartitionId,
+    from: Offset,
+    read: &Read<SimEnv>,
+    bytes_max: usize,
+    first: FirstBatch,
+) {
+    let first_bytes = model.with(id, |log| log.find(from).map(|index| log.sent[index].bytes.len()));
+    let first_bytes = first_bytes.filter(|_| from < read.offsets.high_watermark);
+    let Some(first_bytes) = first_bytes else {
+        return assert_eq!(read.bytes, 0, "{id}: nothing may be read at {from}");
+    };
+    let fits = first_bytes <= bytes_max;
+    if fits {
+        assert!((first_bytes..=bytes_max).contains(&read.bytes), "{id}: {} bytes of {bytes_max}", read.bytes);
+    } else if first == FirstBatch::WholeEvenIfLarger {
+        assert_eq!(read.bytes, first_bytes, "{id}: the first batch alone, whole");
+    } else {
+        assert_eq!(read.bytes, 0, "{id}: the first batch is over the limit");
+    }
+}

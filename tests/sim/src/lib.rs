@@ -1,0 +1,26 @@
+//! The storage engine under simulated machines that crash, fail and rot, from a seed.
+//!
+//! The crate is the adversary of `millrace-engine`: it appends, reads and stops in every way it can think of, and compares
+//! what is left with a model. It holds no decisions of the product, and what it finds is a seed that repeats bit for bit.
+//!
+//! Modules in reading order: [`dice`] draws, [`batches`] makes record batches, [`model`] is the truth, [`broker`] opens
+//! the stores, [`check`] compares, [`workload`] is what clients do, [`life`] one life of a machine; then the scenarios:
+//! [`lives`], [`sweep`], [`faults`], [`damage`]; [`seeds`] runs them.
+#![forbid(unsafe_code)]
+
+pub mod dice;
+
+pub mod batches;
+pub mod model;
+
+pub mod broker;
+pub mod check;
+pub mod life;
+pub mod workload;
+
+pub mod damage;
+pub mod faults;
+pub mod lives;
+pub mod sweep;
+
+pub mod seeds;
