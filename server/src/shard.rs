@@ -90,6 +90,8 @@ struct Inner<E: Env> {
 /// How far a shard is with its life. Only ever moves forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// The first shard brings the data directory into the shape that this number of shards expects.
+    Waiting,
     /// Serving, or getting ready to.
     Running,
     /// Answering what was received, receiving nothing more.
@@ -126,7 +128,7 @@ impl<E: Env> Shard<E> {
             image: RefCell::default(),
             metadata_log: OnceCell::new(),
             acceptor: OnceCell::new(),
-            stage: Cell::new(Stage::Running),
+            stage: Cell::new(Stage::Waiting),
             stage_changed: Event::default(),
             env,
             index,

@@ -1,8 +1,8 @@
 //! Starts a broker's shards and stops them.
 //!
-//! Start, on every shard: connect the links, recover the logs, wait for the first image. On the first shard besides:
-//! replay the metadata log, bind the listeners, register the broker with the ports it got, give every shard the image,
-//! and accept.
+//! Start, on every shard: connect the links, wait until the first shard has brought the data directory into the shape that
+//! this number of shards expects, recover the logs, wait for the first image. On the first shard besides: replay the
+//! metadata log, bind the listeners, register the broker with the ports it got, give every shard the image, and accept.
 //!
 //! Stop, led by the first shard: stop accepting; every shard answers what it has received, closes its connections and says
 //! so; then every shard lets go of what it lent and borrowed, closes its mailbox, waits for its tasks, closes its logs.
@@ -87,6 +87,7 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
     if let Some(lead) = start.lead {
         run_first(&shard, lead).await?;
     } else {
+        shard.reached(Stage::Running).await;
         open_store(&shard).await?;
         connection::start_sweep(&shard);
     }
@@ -97,6 +98,10 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
 /// Runs the shard that leads: until every shard has drained.
 async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError> {
     redistribute(shard).await?;
+    shard.enter(Stage::Running);
+    for peer in peers(shard) {
+        shard.mailbox().send(peer, Message::Open);
+    }
     open_store(shard).await?;
     connection::start_sweep(shard);
     let image = metadata_log::replay(shard).await?;

@@ -20,6 +20,7 @@ pub fn receive<E: Env>(shard: &Shard<E>, source: ShardIndex, message: Message<E>
                 acceptor.closed(source);
             }
         }
+        Message::Open => shard.enter(Stage::Running),
         Message::Close => shard.enter(Stage::Closing),
     }
 }

@@ -84,6 +84,33 @@ fn everything_is_there_after_a_restart() {
 }
 
 #[test]
+fn another_number_of_shards_finds_everything() {
+    each_seed(async |world| {
+        for (round, shards) in (0..).zip(["millrace.shards=2", "millrace.shards=3", "millrace.shards=1"]) {
+            let broker = Running::start(world, &["num.partitions=4", shards]).await;
+            let mut client = Client::connect(&client_env(world), broker.address).await;
+            client.make_topic("weather").await;
+            for partition in 0..4 {
+                let value = format!("{partition}/{round}");
+                assert_eq!(client.produce("weather", partition, value.as_bytes()).await, round);
+            }
+            let found = client.fetch(&fetch_request("weather", &[(0, 0), (1, 0), (2, 0), (3, 0)], 0, 1)).await;
+            for (partition, values) in found.iter().enumerate() {
+                let expected: Vec<_> = (0..=round).map(|round| format!("{partition}/{round}").into_bytes()).collect();
+                assert_eq!(*values, expected);
+            }
+            if round == 1 {
+                // Once the stop is in order, once it is not.
+                world.machine(0).kill();
+                drop(broker);
+            } else {
+                broker.stop().await;
+            }
+        }
+    });
+}
+
+#[test]
 fn an_append_wakes_a_fetch_that_waits_on_another_shard() {
     each_seed(async |world| {
         let broker = Running::start(world, PARTITIONS).await;

@@ -67,12 +67,12 @@ fn broker(world: &World, settings: &[&str]) -> Broker {
     let ip_address = world.machine(0).ip_address();
     let mut raw = RawConfig::new();
     let listeners = format!("listeners=PLAINTEXT://{ip_address}:9092");
-    for setting in [&listeners[..], "log.dirs=/data", "millrace.shards=2", "millrace.journal.bytes=16MiB"] {
+    let defaults = [&listeners[..], "log.dirs=/data", "millrace.shards=2", "millrace.journal.bytes=16MiB"];
+    let name = |setting: &str| setting.split('=').next().map(str::to_owned);
+    let is_overridden = |default: &&&str| settings.iter().any(|setting| name(setting) == name(default));
+    for setting in defaults.iter().filter(|default| !is_overridden(default)).chain(settings) {
         raw.add_assignment(setting);
     }
-    for setting in settings {
-        raw.add_assignment(setting);
-    }
-    let config = check(&raw, Room { core_count: 2, memory_bytes: 1 << 30 }).unwrap();
+    let config = check(&raw, Room { core_count: 3, memory_bytes: 1 << 30 }).unwrap();
     Broker { config, cluster_id: ClusterId::from_random(7), incarnation: 1 }
 }

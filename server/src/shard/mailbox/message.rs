@@ -55,6 +55,8 @@ pub enum Message<E: Env> {
     },
     /// The sender has closed a connection that it was given.
     ConnectionClosed,
+    /// The data directory is in the shape that this number of shards expects: open your logs.
+    Open,
     /// No shard serves connections any more: let go of everything and stop.
     Close,
 }
