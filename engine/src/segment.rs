@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
-use crate::format::segment_header::SegmentHeader;
+use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::model::{Offset, PartitionId, Position};
 
 /// A new segment is filled up to here, header included.
@@ -64,11 +64,12 @@ impl<E: Env> Segment<E> {
             other => other?,
         };
         let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
-        segment.fill(env, Position::default(), Position::new(FILL_BYTES_MIN)).await?;
         let mut block = disk.buffer(BLOCK_BYTES);
         SegmentHeader { partition: id, base_offset: Offset::ZERO }.encode(block.as_mut_slice());
         segment.file.write_at(Rc::new(block), 0).await?;
-        segment.file.sync_data().await?;
+        // The header is new here and the file's own flush covers it. Written over a filled extent, it could be lost
+        // with another file's flush of the device.
+        segment.fill(env, RECORDS_START, Position::new(FILL_BYTES_MIN)).await?;
         disk.rename(&unfinished, &segment.path).await?;
         disk.sync_dir(&directory).await?;
         disk.sync_dir(logs).await?;
