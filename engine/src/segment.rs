@@ -83,6 +83,13 @@ impl<E: Env> Segment<E> {
         Ok(Self { file, base_offset, path: Rc::new(path) })
     }
 
+    /// Whether the file says that it is this partition's segment. A name in the file system proves nothing.
+    pub async fn header_holds(&self, id: PartitionId) -> io::Result<bool> {
+        let block = self.read(Position::default(), BLOCK_BYTES).await?;
+        let header = block.and_then(|block| SegmentHeader::decode(block.as_slice()));
+        Ok(header == Some(SegmentHeader { partition: id, base_offset: self.base_offset }))
+    }
+
     /// First offset of the segment.
     pub fn base_offset(&self) -> Offset {
         self.base_offset
