@@ -20,12 +20,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use futures_util::StreamExt;
-use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env};
+use millrace_runtime::{Buffer, Disk, Env};
 use thiserror::Error;
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
-use crate::format::segment_header::{RECORDS_START, SegmentHeader};
+use crate::format::segment_header::RECORDS_START;
 use crate::journal::{self, Journal};
 use crate::log::offsets::{Mark, Offsets};
 use crate::log::{Corruption, Failure, RecoveredLog};
@@ -290,11 +290,8 @@ impl<E: Env> LogRecovery<'_, E> {
         self.env.disk().sync_dir(&self.directory).await?;
         let logs = self.directory.parent().expect("a log's directory lies in the logs' directory");
         let segment = Segment::open(self.env, logs, self.id, base).await?;
-        let block = segment.read(Position::default(), BLOCK_BYTES).await?;
-        let header = block.and_then(|block| SegmentHeader::decode(block.as_slice()));
-        if header != Some(SegmentHeader { partition: self.id, base_offset: base }) {
-            let what = "the segment's header does not hold, or is another partition's";
-            return Ok((recorded.offline(segment.path().to_owned(), what), Outcome::default()));
+        if !segment.header_holds(self.id).await? {
+            return Ok((recorded.offline(segment.path().to_owned(), scan::HEADER_DAMAGED), Outcome::default()));
         }
         for (position, piece) in &journaled.pieces {
             self.put_back(&segment, *position, piece).await?;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
-use crate::format::segment_header::SegmentHeader;
+use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::model::{Offset, PartitionId, Position};
 
 /// A new segment is filled up to here, header included.
@@ -64,11 +64,12 @@ impl<E: Env> Segment<E> {
             other => other?,
         };
         let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
-        segment.fill(env, Position::default(), Position::new(FILL_BYTES_MIN)).await?;
         let mut block = disk.buffer(BLOCK_BYTES);
         SegmentHeader { partition: id, base_offset: Offset::ZERO }.encode(block.as_mut_slice());
         segment.file.write_at(Rc::new(block), 0).await?;
-        segment.file.sync_data().await?;
+        // The header is new here and the file's own flush covers it. Written over a filled extent, it could be lost
+        // with another file's flush of the device.
+        segment.fill(env, RECORDS_START, Position::new(FILL_BYTES_MIN)).await?;
         disk.rename(&unfinished, &segment.path).await?;
         disk.sync_dir(&directory).await?;
         disk.sync_dir(logs).await?;
@@ -80,6 +81,13 @@ impl<E: Env> Segment<E> {
         let path = logs.join(id.directory_name()).join(file_name(base_offset));
         let file = env.disk().open(&path, OpenMode::Existing).await?;
         Ok(Self { file, base_offset, path: Rc::new(path) })
+    }
+
+    /// Whether the file says that it is this partition's segment. A name in the file system proves nothing.
+    pub async fn header_holds(&self, id: PartitionId) -> io::Result<bool> {
+        let block = self.read(Position::default(), BLOCK_BYTES).await?;
+        let header = block.and_then(|block| SegmentHeader::decode(block.as_slice()));
+        Ok(header == Some(SegmentHeader { partition: id, base_offset: self.base_offset }))
     }
 
     /// First offset of the segment.

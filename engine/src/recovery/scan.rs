@@ -15,6 +15,9 @@ const WINDOW_BYTES: usize = 256 * 1024;
 /// Bytes behind the end that are looked at to say how much was cut off.
 const REMAINDER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// What is said of a segment whose first block is not what it should be.
+pub(crate) const HEADER_DAMAGED: &str = "the segment's header does not hold, or is another partition's";
+
 /// What a scan found.
 pub(crate) struct Scan {
     /// Where the whole, consecutive batches end.

@@ -6,8 +6,8 @@ use millrace_runtime::{Env, TaskClass, Tasks};
 
 use super::{Inner, SharedLog, prepare};
 use crate::format::segment_header::RECORDS_START;
-use crate::log::Failure;
 use crate::log::offsets::Mark;
+use crate::log::{Corruption, Failure};
 use crate::recovery::scan;
 
 /// Waits until all that is in the log is known.
@@ -44,7 +44,14 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
 async fn read_contents<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::Io { operation: "reading a segment", reason: error.to_string() };
     let segment = prepare::open(inner, log).await.map_err(failure)?;
-    let end = log.borrow().unread_end;
+    let (id, end) = {
+        let borrowed = log.borrow();
+        (borrowed.id, borrowed.unread_end)
+    };
+    if !segment.header_holds(id).await.map_err(failure)? {
+        let (file, what) = (segment.path().to_owned(), scan::HEADER_DAMAGED.to_owned());
+        return Err(Corruption { file, position: 0, what }.into());
+    }
     let start = Mark { offset: segment.base_offset(), position: RECORDS_START };
     let scanned = scan::scan(&inner.env, &segment, start, Some(end)).await.map_err(failure)?;
     if scanned.end.position != end {

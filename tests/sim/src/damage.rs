@@ -2,8 +2,8 @@
 //! damage is reported, and reported again at every later start. Flipped back, everything is there.
 //!
 //! Two things a start cannot know, and this scenario does not ask for:
-//! - whether a bad batch in what the very last round before a crash wrote was ever whole; the last round here is one batch
-//!   of a partition of its own;
+//! - whether a bad batch in what the very last round before a crash wrote was ever whole; the last round of a shard here
+//!   is one batch of a partition of its own;
 //! - a batch's leader epoch as long as the epochs still rise: it lies outside the checksum, as Kafka has it.
 
 use millrace_engine::model::PartitionId;
@@ -15,14 +15,15 @@ use crate::check::{self, Admitted};
 use crate::dice::{Dice, mix};
 use crate::life::{epoch, world};
 use crate::model::Model;
+use crate::seeds;
 use crate::workload::{Sizes, Workload, Writer, partition};
 
 /// Bits that flip, each on a disk of its own.
 const FLIPS: usize = 12;
 /// Where the records of a segment start.
 const RECORDS_START: u64 = 4096;
-/// The partition of the last round.
-const LAST: usize = 8;
+/// The partitions of the last rounds, one for each of two shards.
+const LAST: [usize; 2] = [7, 8];
 
 /// Runs the scenario; returns the fingerprint of all choices.
 pub fn run(seed: u64) -> u64 {
@@ -67,23 +68,23 @@ impl Past {
         assert!(ended.is_ok(), "the power stays on");
         world.crash_shards();
         if !in_order {
-            model.with(partition(LAST), |log| log.certain = 0);
+            LAST.into_iter().for_each(|number| model.with(partition(number), |log| log.certain = 0));
         }
         Self { image: world.disk().fork(), model }
     }
 }
 
-/// One small batch of a partition of its own, once nothing else is under way.
+/// On each shard one small batch of a partition of its own, once nothing else is under way.
 fn last_round() -> Workload {
-    let writer = Writer {
-        partition: partition(LAST),
+    let writer = |number| Writer {
+        partition: partition(number),
         sizes: Sizes::Equal(100),
         batch_count: 1,
         waits_one_in: 1,
         pauses_one_in: 1,
         reads_one_in: u64::MAX,
     };
-    Workload { writers: vec![writer], epoch: epoch(0), disk_fails: false }
+    Workload { writers: LAST.into_iter().map(writer).collect(), epoch: epoch(0), disk_fails: false }
 }
 
 /// A bit that flips.
@@ -148,6 +149,9 @@ enum Start {
 }
 
 fn inspect(world: &World, model: &Model, dice: &Dice, tuning: &Tuning, flip: &Flip) {
+    if seeds::is_replay() {
+        println!("bit {} of byte {} of {} flips", flip.bit, flip.position, flip.file);
+    }
     let first = start(world, model, dice, tuning);
     // The second start may have another number of shards: what is damaged stays so.
     let tuning = Tuning { shard_count: dice.pick(&[tuning.shard_count, 1, 2]), ..tuning.clone() };
@@ -163,7 +167,12 @@ fn inspect(world: &World, model: &Model, dice: &Dice, tuning: &Tuning, flip: &Fl
         .disk()
         .read(&flip.file)
         .is_some_and(|bytes| usize::try_from(flip.position).is_ok_and(|position| position < bytes.len()));
-    let repairable = matches!(first, Start::Refused) || (flip.is_in_segment() && flip.position >= RECORDS_START);
+    // A bit that did no harm may have been written over. A segment with a damaged header is not touched, and what the
+    // journal held for it is lost: it stays damaged.
+    let repairable = match &first {
+        Start::Refused => true,
+        Start::Admitted(damaged) => !damaged.is_empty() && flip.is_in_segment() && flip.position >= RECORDS_START,
+    };
     if repairable && is_there {
         flip.apply(&world.disk());
         match start(world, model, dice, &tuning) {
@@ -181,6 +190,9 @@ fn start(world: &World, model: &Model, dice: &Dice, tuning: &Tuning) -> Start {
             Err(OpenError::Corrupt(_)) => return Start::Refused,
             Err(error) => panic!("{error}"),
         };
+        if seeds::is_replay() {
+            println!("  recovered: {:?}, redistributed: {:?}", broker.reports, broker.redistributed);
+        }
         let mut admitted = Vec::new();
         for id in model.partitions() {
             if let Err(Admitted(_)) = check::recovered_log(&broker, model, id, dice).await {
