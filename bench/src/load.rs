@@ -25,12 +25,13 @@ pub(super) struct Outcome {
     record_count: u64,
     /// Bytes of record batches.
     bytes: u64,
-    error: Option<anyhow::Error>,
+    /// Why connections ended early.
+    errors: Vec<anyhow::Error>,
 }
 
 impl Default for Outcome {
     fn default() -> Self {
-        Self { latency: histogram(), request_count: 0, record_count: 0, bytes: 0, error: None }
+        Self { latency: histogram(), request_count: 0, record_count: 0, bytes: 0, errors: Vec::new() }
     }
 }
 
@@ -47,11 +48,7 @@ impl Outcome {
         self.request_count += other.request_count;
         self.record_count += other.record_count;
         self.bytes += other.bytes;
-        // One is enough to fail; all of them are printed.
-        if let Some(error) = other.error {
-            eprintln!("a connection failed: {error:#}");
-            self.error.get_or_insert(error);
-        }
+        self.errors.extend(other.errors);
     }
 }
 
@@ -71,23 +68,25 @@ fn run_connections(
                 let work = &work;
                 scope.spawn(move || {
                     let mut outcome = Outcome::default();
-                    outcome.error = work(index, &mut outcome).err();
+                    let result = work(index, &mut outcome);
+                    outcome.errors.extend(result.err());
                     outcome
                 })
             })
             .collect();
         for thread in threads {
-            let lost = || Outcome { error: Some(anyhow!("the thread panicked")), ..Outcome::default() };
+            let lost = || Outcome { errors: vec![anyhow!("the thread panicked")], ..Outcome::default() };
             total.merge(thread.join().unwrap_or_else(|_| lost()));
         }
     });
     let elapsed = start.elapsed();
     let cpu_after = broker_pid.map(cpu::of_process).transpose()?;
     print(&total, elapsed, cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before)));
-    match total.error {
-        Some(error) => Err(error),
-        None => Ok(()),
+    for error in &total.errors {
+        eprintln!("a connection ended early: {error:#}");
     }
+    ensure!(total.errors.is_empty(), "{} of {connection_count} connections failed", total.errors.len());
+    Ok(())
 }
 
 fn print(total: &Outcome, elapsed: Duration, broker_cpu: Option<Duration>) {

@@ -8,7 +8,13 @@ mod cpu;
 mod load;
 mod numbers;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
+
+/// The broker's. Rounds of several MB are laid out in fresh memory, and what that costs is the allocator's doing.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "millbench", version, about = "Measures Millrace, and any broker that speaks Kafka's protocol")]
@@ -27,10 +33,17 @@ enum Task {
     Consume(load::consume::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
         Task::CommitPath(arguments) => commit_path::run(&arguments),
         Task::Produce(arguments) => load::produce::run(&arguments),
         Task::Consume(arguments) => load::consume::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millbench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -8,6 +8,7 @@ mod directory;
 mod journal;
 mod segment;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,11 +55,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Arguments::Segment { file } => segment::inspect(file, &read(file)?),
         Arguments::Directory { directory } => directory::inspect(directory)?,
     };
-    println!("{}", inspection.text);
+    print(&inspection.text)?;
     for line in &inspection.damage {
         eprintln!("damaged: {line}");
     }
     Ok(if inspection.damage.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints to the standard output. Whoever reads only the first lines of it has seen enough, and that is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("printing"),
+        _ => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
