@@ -15,6 +15,7 @@ pub mod produce;
 mod api_versions;
 mod create_topics;
 mod describe_cluster;
+mod describe_configs;
 mod find_coordinator;
 mod init_producer_id;
 mod metadata;
@@ -158,6 +159,7 @@ impl<E: Env> Table<E> {
             versions: versions(0, 5),
             serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
         },
+        Api { key: ApiKey::DescribeConfigs, versions: versions(1, 4), serve: Serve::AtOnce(describe_configs::handle) },
         Api {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
