@@ -188,6 +188,33 @@ mod tests {
         }
     }
 
+    /// The table in docs/COMPATIBILITY.md.
+    fn describe() -> String {
+        let mut text = String::from("| Key | API | Versions |\n|---|---|---|\n");
+        for Api { key, versions, .. } in Table::<SimEnv>::APIS {
+            let line = format!("| {} | {} | {} to {} |\n", key.code(), key.name(), versions.min, versions.max);
+            text.push_str(&line);
+        }
+        text
+    }
+
+    #[test]
+    fn the_compatibility_page_has_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COMPATIBILITY.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let start = page.find("| Key | API |").expect("the page has the table");
+        let end = start + page[start..].find("\n\n").expect("a blank line ends the table") + 1;
+        if page[start..end] == describe() {
+            return;
+        }
+        assert!(
+            std::env::var_os("UPDATE").is_some(),
+            "docs/COMPATIBILITY.md is stale: run the test again with UPDATE=1"
+        );
+        let updated = format!("{}{}{}", &page[..start], describe(), &page[end..]);
+        std::fs::write(&path, updated).unwrap();
+    }
+
     #[test]
     fn unknown_versions_are_not_served() {
         assert!(is_served::<SimEnv>(ApiKey::Produce, 3));
