@@ -20,7 +20,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use memory::{MemoryPlan, ShardBudget};
-pub use parse::{Origin, RawConfig};
+pub use parse::{Origin, RawConfig, Value};
+
+use keys::Key;
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct Config {
     pub metadata: MetadataConfig,
     /// The broker's own messages.
     pub log: LogConfig,
-    /// Every key with its value, for people.
+    /// Every key with its value, in the order of the keys: for people, and for clients that ask.
     pub effective: Vec<Effective>,
 }
 
@@ -140,13 +142,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// A key with its value as it was taken.
+/// A key with its value as it was taken. A number that had to shrink has shrunk; a 0 that leaves the choice to us is a 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
-    /// The key's name.
-    pub name: &'static str,
-    /// The value as TOML.
-    pub text: String,
+    /// The key.
+    pub key: Key,
+    /// Its value.
+    pub value: Value,
     /// Who set it.
     pub origin: Origin,
 }
@@ -231,7 +233,7 @@ impl Config {
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let setting = format!("{:?} = {}", self.name, self.text);
+        let setting = format!("{:?} = {}", keys::row(self.key).name, self.value);
         write!(f, "{setting:<60} # {}", self.origin)
     }
 }

@@ -15,6 +15,7 @@ pub mod produce;
 mod api_versions;
 mod create_topics;
 mod describe_cluster;
+mod describe_configs;
 mod find_coordinator;
 mod init_producer_id;
 mod metadata;
@@ -158,6 +159,7 @@ impl<E: Env> Table<E> {
             versions: versions(0, 5),
             serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
         },
+        Api { key: ApiKey::DescribeConfigs, versions: versions(1, 4), serve: Serve::AtOnce(describe_configs::handle) },
         Api {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
@@ -184,6 +186,33 @@ mod tests {
         for api in apis {
             assert_eq!(Some(api.versions), api.key.served_versions(), "{}", api.key.name());
         }
+    }
+
+    /// The table in docs/COMPATIBILITY.md.
+    fn describe() -> String {
+        let mut text = String::from("| Key | API | Versions |\n|---|---|---|\n");
+        for Api { key, versions, .. } in Table::<SimEnv>::APIS {
+            let line = format!("| {} | {} | {} to {} |\n", key.code(), key.name(), versions.min, versions.max);
+            text.push_str(&line);
+        }
+        text
+    }
+
+    #[test]
+    fn the_compatibility_page_has_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COMPATIBILITY.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let start = page.find("| Key | API |").expect("the page has the table");
+        let end = start + page[start..].find("\n\n").expect("a blank line ends the table") + 1;
+        if page[start..end] == describe() {
+            return;
+        }
+        assert!(
+            std::env::var_os("UPDATE").is_some(),
+            "docs/COMPATIBILITY.md is stale: run the test again with UPDATE=1"
+        );
+        let updated = format!("{}{}{}", &page[..start], describe(), &page[end..]);
+        std::fs::write(&path, updated).unwrap();
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl RunError {
 /// Runs a broker until it is told to stop.
 pub fn run(config: Config) -> Result<(), RunError> {
     abort_on_panic();
-    let _log = logging::start(config.log);
+    let _log = logging::start(config.log, millrace_runtime::glommio::is_deliberate);
     machine::raise_limits();
 
     let directory = config.node.directory.clone();

@@ -92,9 +92,11 @@ fn a_directory_serves_one_broker_of_one_number() {
 fn a_signal_stops_cleanly() {
     let directory = tempfile::tempdir().unwrap();
     for signal in [Signal::TERM, Signal::INT] {
-        let mut broker = start(directory.path());
+        let broker = start(directory.path());
         let pid = Pid::from_raw(i32::try_from(broker.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
-        assert_eq!(broker.wait().unwrap().code(), Some(0));
+        let output = broker.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!text(&output.stderr).contains("ERROR"), "nothing went wrong: {}", text(&output.stderr));
     }
 }

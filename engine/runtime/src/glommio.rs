@@ -25,6 +25,8 @@ pub mod random;
 pub mod tasks;
 mod watchdog;
 
+pub use device::is_deliberate;
+
 use clock::GlommioClock;
 use disk::GlommioDisk;
 use links::{GlommioReceiver, GlommioSender};

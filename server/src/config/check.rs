@@ -35,7 +35,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             errors.push(parse::unknown_key(name, value.origin));
         }
     }
-    let settings = Settings::parse(raw, &mut errors);
+    let mut settings = Settings::parse(raw, &mut errors);
 
     let listeners = check_listeners(&settings, &mut errors);
     let shards = check_shards(&settings, room, &mut errors);
@@ -50,6 +50,8 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    settings.settle(Key::RequestBytesMax, i64::from(sizes.request_bytes_max));
+    settings.settle(Key::JournalBytes, i64::try_from(sizes.journal_bytes).expect("it only shrinks"));
     let budget = shards.memory.shard;
     Ok(Config {
         node: NodeConfig { node_id: settings.number(Key::NodeId), directory: directory.clone() },
@@ -104,6 +106,12 @@ impl Settings {
         Self(settings)
     }
 
+    /// Takes the number that is in force, which may be less than what was said.
+    fn settle(&mut self, key: Key, number: i64) {
+        let (value, _) = self.0.get_mut(&key).expect("every key has a value");
+        *value = Value::Number(number);
+    }
+
     fn origin(&self, key: Key) -> Origin {
         self.0[&key].1
     }
@@ -136,8 +144,8 @@ impl Settings {
 
     fn effective(&self) -> Vec<Effective> {
         let show = |(key, (value, origin)): (&Key, &(Value, Origin))| Effective {
-            name: keys::row(*key).name,
-            text: value.to_string(),
+            key: *key,
+            value: value.clone(),
             origin: *origin,
         };
         self.0.iter().map(show).collect()

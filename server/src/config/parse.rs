@@ -123,6 +123,17 @@ pub enum Value {
     Text(String),
 }
 
+impl Value {
+    /// The value as it may be written after `key=`; empty when it is not set.
+    pub fn plain(&self) -> String {
+        match self {
+            Self::Flag(flag) => flag.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+        }
+    }
+}
+
 /// Parses `text` as the value of a key of this kind. The error says what would have been right.
 pub fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {

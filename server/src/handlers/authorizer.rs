@@ -13,8 +13,10 @@ pub enum Principal {
 /// What somebody wants to do; Kafka's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// See that it is there and how it is configured.
+    /// See that it is there.
     Describe,
+    /// See how it is configured.
+    DescribeConfigs,
     /// Consume from it.
     Read,
     /// Produce to it.

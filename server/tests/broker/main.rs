@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
 mod client;
+mod configs;
 mod start;
 
 use std::time::Duration;

@@ -26,11 +26,14 @@ fn java_and_librdkafka_read_each_other() {
 fn topics_are_created_listed_and_described() {
     let broker = Broker::start();
     let topics = |arguments: &[&str]| java::tool(broker.address(), "TopicCommand", arguments, "");
-    let created = topics(&["--create", "--topic", "weather", "--partitions", "4", "--replication-factor", "1"]);
+    let layout = ["--partitions", "4", "--replication-factor", "1", "--config", "max.message.bytes=4000"];
+    let created = topics(&[&["--create", "--topic", "weather"][..], &layout].concat());
     assert_eq!(created.text().trim(), "Created topic weather.");
     assert_eq!(topics(&["--list"]).text(), "weather\n");
     let described = topics(&["--describe", "--topic", "weather"]).text();
     assert!(described.contains("PartitionCount: 4\tReplicationFactor: 1"), "{described}");
+    // What was set for the topic, told by DescribeConfigs, and nothing that holds anyway.
+    assert!(described.lines().any(|line| line.ends_with("Configs: max.message.bytes=4000")), "{described}");
     assert!(described.contains("Partition: 3\tLeader: 1\tReplicas: 1\tIsr: 1"), "{described}");
     // The second creation is refused by name, not by closing the connection.
     let again = topics(&["--create", "--topic", "weather"]);

@@ -3,7 +3,8 @@
 //! Guard: glommio finds out whether a device can be polled for completions by reading from the first file it opens
 //! there. An empty file answers with 0 bytes, which glommio takes for a yes, and every later read on that device fails
 //! with `EOPNOTSUPP`. The first file we open is therefore write-only: its probe fails whatever the device, and glommio
-//! falls back to interrupts for good. glommio logs that failure as an error, once per shard and device; it is harmless.
+//! falls back to interrupts for good. glommio logs that failure as an error, once per shard and device; it is what we
+//! want, and [`is_deliberate`] tells it from errors that matter.
 //!
 //! Guard: glommio looks alignments up under the wrong device number when the data lives on a partition. The alignment is
 //! ours, [`BLOCK_BYTES`], and a block written and read back shows here that the device takes it.
@@ -62,8 +63,17 @@ impl Devices {
     fn probe_path(&self, directory: &Path) -> PathBuf {
         let probe = self.shared.probe_count.get();
         self.shared.probe_count.set(probe + 1);
-        directory.join(format!(".probe-{}-{}-{probe}", std::process::id(), self.shared.shard_index))
+        directory.join(format!("{PROBE_PREFIX}{}-{}-{probe}", std::process::id(), self.shared.shard_index))
     }
+}
+
+/// Whether a log message says no more than that the guard has worked: glommio could not read from our write-only file,
+/// because it is write-only. The same message about any other file, or for any other reason, is news.
+pub fn is_deliberate(target: &str, message: &str) -> bool {
+    target == "glommio::reactor"
+        && message.starts_with("got unexpected error when probing iopoll support for file ")
+        && message.contains(&format!("/{PROBE_PREFIX}"))
+        && message.ends_with(NOT_READABLE)
 }
 
 async fn write_and_read_back(path: &Path) -> io::Result<()> {
@@ -84,3 +94,30 @@ async fn write_and_read_back(path: &Path) -> io::Result<()> {
 }
 
 const PROBE_BYTE: u8 = 0x5A;
+const PROBE_PREFIX: &str = ".probe-";
+/// `EBADF`, as `io::Error` shows it: the file is not open for reading.
+const NOT_READABLE: &str = "Bad file descriptor (os error 9)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_guards_own_message_is_deliberate() {
+        let message = |file: &str, error: &str| {
+            format!(
+                "got unexpected error when probing iopoll support for file \"{file}\" (fd: 17) hosted on (0, 45); the poll \
+                 ring will be disabled for this device: {error}"
+            )
+        };
+        let own = message("/data/.probe-4711-0-0", NOT_READABLE);
+        assert!(is_deliberate("glommio::reactor", &own));
+        assert!(!is_deliberate("glommio::sys", &own));
+        assert!(!is_deliberate("glommio::reactor", &message("/data/journal-0", NOT_READABLE)));
+        assert!(!is_deliberate(
+            "glommio::reactor",
+            &message("/data/.probe-4711-0-0", "Input/output error (os error 5)")
+        ));
+        assert!(!is_deliberate("glommio::reactor", "a task queue is stalled"));
+    }
+}

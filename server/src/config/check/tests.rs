@@ -124,3 +124,13 @@ fn effective_values_can_be_read_back() {
     again.effective.clone_from(&config.effective);
     assert_eq!(again, config);
 }
+
+#[test]
+fn a_value_that_had_to_shrink_is_shown_as_it_was_taken() {
+    let config = checked(&["millrace.memory.bytes=128MiB", "millrace.journal.bytes=16777217"]).unwrap();
+    let number = |key| config.effective.iter().find(|effective| effective.key == key).unwrap().value.clone();
+    assert!(config.net.request_bytes_max < 104_857_600, "the default does not fit");
+    assert_eq!(number(Key::RequestBytesMax), Value::Number(i64::from(config.net.request_bytes_max)));
+    assert_eq!(number(Key::JournalBytes), Value::Number(16 << 20));
+    assert!(config.describe().contains(&format!("= {} ", config.net.request_bytes_max)));
+}
