@@ -115,7 +115,8 @@ pub async fn read_once(
         }
         Err(error) => panic!("{id}: reading at {from} of {:?}: {error}", broker.store(id).offsets(id)),
     };
-    let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice().iter().copied()).collect();
+    let mut bytes = Vec::with_capacity(read.bytes);
+    read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_slice()));
     assert_eq!(bytes.len(), read.bytes, "{id}: the answer says how long it is");
     let end = compare(model, id, from, &bytes);
     check_limits(model, id, from, &read, bytes_max, first);

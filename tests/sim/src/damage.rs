@@ -68,7 +68,9 @@ impl Past {
         assert!(ended.is_ok(), "the power stays on");
         world.crash_shards();
         if !in_order {
-            LAST.into_iter().for_each(|number| model.with(partition(number), |log| log.certain = 0));
+            for number in LAST {
+                model.with(partition(number), |log| log.certain = 0);
+            }
         }
         Self { image: world.disk().fork(), model }
     }

@@ -8,6 +8,7 @@ mod clients;
 mod codegen;
 mod pipeline;
 mod repository;
+mod simulation;
 mod test;
 mod tidy;
 
@@ -28,6 +29,10 @@ enum Task {
     Codegen(codegen::Arguments),
     /// Run the whole pipeline, as a build machine does.
     Ci(ci::Arguments),
+    /// Run one seed of the simulation again, twice, and tell what happens in it.
+    ReplaySeed(simulation::ReplayArguments),
+    /// Run the storage engine under simulated machines that crash, fail and rot.
+    Sim(simulation::Arguments),
     /// Run every check and every test, installing what is missing.
     Test(test::Arguments),
     /// Check the style rules that a machine can hold.
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::ReplaySeed(arguments) => simulation::replay(&arguments),
+        Task::Sim(arguments) => simulation::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Tidy(arguments) => tidy::run(&arguments),
     };
