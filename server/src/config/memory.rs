@@ -39,11 +39,13 @@ impl MemoryPlan {
         if shard_bytes < SHARD_BYTES_MIN {
             return Err(TooLittle { shard_bytes });
         }
+        let tail_cache = (per_share * TAIL_CACHE_SHARES).min(TAIL_CACHE_BYTES_MAX);
         let shard = ShardBudget {
             requests: per_share * REQUEST_SHARES,
             write_buffers: per_share * WRITE_BUFFER_SHARES,
-            tail_cache: (per_share * TAIL_CACHE_SHARES).min(TAIL_CACHE_BYTES_MAX),
-            leases: per_share * LEASE_SHARES,
+            tail_cache,
+            // What the tail cache leaves goes to the other class that readers fill.
+            leases: per_share * (LEASE_SHARES + TAIL_CACHE_SHARES) - tail_cache,
             metadata: per_share * METADATA_SHARES,
         };
         let plan = Self { shard_count, shard };
@@ -125,9 +127,8 @@ mod tests {
         for bytes in [SHARD_BYTES_MIN, SHARD_BYTES_MIN + 15, 1 << 30, (1 << 40) + 7] {
             for shard_count in [1, 2, 3, 64] {
                 if let Ok(plan) = MemoryPlan::cut(bytes, shard_count) {
-                    let uncapped = plan.shard.tail_cache < TAIL_CACHE_BYTES_MAX;
-                    assert!(plan.bytes() <= bytes && plan.shard.tail_cache <= TAIL_CACHE_BYTES_MAX);
-                    assert!(!uncapped || plan.bytes() > bytes - 16 * u64::from(shard_count) - 16 * 64);
+                    assert!(plan.bytes() <= bytes && plan.bytes() > bytes - 16 * u64::from(shard_count) - 16 * 64);
+                    assert!(plan.shard.tail_cache <= TAIL_CACHE_BYTES_MAX);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Metadata: which brokers and topics there are, and who leads what. Makes a topic that a client asks for, if it may.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use millrace_engine::model::TopicId;
@@ -22,23 +23,9 @@ use crate::shard::mailbox::message::{Proposal, ProposalMode};
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: MetadataRequest<'_> = context.decode()?;
     let version = context.head.version;
-    let mut asked = Vec::new();
-    let mut is_for_all = false;
-    match &request.topics {
-        // Null is all topics; in version 0, which has no null, empty is.
-        None => is_for_all = true,
-        Some(topics) if topics.is_empty() && version == 0 => is_for_all = true,
-        Some(topics) => {
-            for topic in topics {
-                asked.push(match topic.name {
-                    Some(name) if topic.topic_id.is_zero() || version < BY_ID_FROM => Asked::Name(name),
-                    // Versions 10 and 11 have the field, but brokers answer by id from 12 on (KIP-516).
-                    None if version < BY_ID_FROM => Asked::Invalid,
-                    _ => Asked::Id(topic.topic_id),
-                });
-            }
-        }
-    }
+    let asked = asked(&request, version);
+    let is_for_all = asked.is_none();
+    let asked = asked.unwrap_or_default();
     let errors = create_missing(context, &request, &asked).await?;
 
     let (image, node, listener) = (context.shard.image(), context.shard.broker().node(), context.listener());
@@ -73,10 +60,26 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
 }
 
 /// How one topic is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Asked<'a> {
     Name(&'a str),
     Id(Uuid),
     Invalid,
+}
+
+/// The topics asked for; `None` is all. Each is there once, however often the request names it: a small request must not
+/// get an endless answer.
+fn asked<'a>(request: &MetadataRequest<'a>, version: i16) -> Option<Vec<Asked<'a>>> {
+    // Null is all topics; in version 0, which has no null, empty is.
+    let topics = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty())?;
+    let mut seen = BTreeSet::new();
+    let asked = topics.iter().map(|topic| match topic.name {
+        Some(name) if topic.topic_id.is_zero() || version < BY_ID_FROM => Asked::Name(name),
+        // Versions 10 and 11 have the field, but brokers answer by id from 12 on (KIP-516).
+        None if version < BY_ID_FROM => Asked::Invalid,
+        _ => Asked::Id(topic.topic_id),
+    });
+    Some(asked.filter(|topic| seen.insert(*topic)).collect())
 }
 
 /// Makes the topics that are not there, where client and broker allow it. Gives the error of each that could not be made.

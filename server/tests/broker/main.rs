@@ -15,7 +15,7 @@ use millrace_protocol::messages::init_producer_id::{InitProducerIdRequest, InitP
 use millrace_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
-use millrace_protocol::messages::metadata::{MetadataRequest, MetadataResponse};
+use millrace_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
 use millrace_runtime::sim::World;
@@ -369,6 +369,11 @@ fn metadata_answers_every_version() {
                 let answer = client.call(version, &none).await;
                 assert!(answer.decode::<MetadataResponse<'_>>(version).topics.is_empty());
             }
+            let topic = MetadataRequestTopic { name: Some("weather"), ..MetadataRequestTopic::default() };
+            let thrice = MetadataRequest { topics: Some(vec![topic; 3]), ..MetadataRequest::default() };
+            let answer = client.call(version, &thrice).await;
+            let response: MetadataResponse<'_> = answer.decode(version);
+            assert_eq!(response.topics.len(), 1, "version {version}: a topic is answered once");
         }
         client.close();
         broker.stop().await;
