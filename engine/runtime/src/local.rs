@@ -3,7 +3,7 @@
 //! [`Event`] wakes all who wait; [`oneshot`] carries one value. Neither is `Send`.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +15,9 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug, Default)]
 pub struct Event {
     version: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    /// By the number of the wait, so that they are woken in the order in which they came.
+    waiters: RefCell<BTreeMap<u64, Waker>>,
+    number_next: Cell<u64>,
 }
 
 impl Event {
@@ -29,24 +31,60 @@ impl Event {
         self.version.set(self.version.get() + 1);
         // Taken out first: a waker may run code that waits again.
         let waiters = std::mem::take(&mut *self.waiters.borrow_mut());
-        for waiter in waiters {
+        for waiter in waiters.into_values() {
             waiter.wake();
         }
     }
 
     /// Completes once the event was notified after `version` was read.
-    pub async fn changed(&self, version: u64) {
-        poll_fn(|context| {
-            if self.version.get() != version {
-                return Poll::Ready(());
-            }
-            let mut waiters = self.waiters.borrow_mut();
-            if !waiters.iter().any(|waiter| waiter.will_wake(context.waker())) {
-                waiters.push(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+    pub fn changed(&self, version: u64) -> Changed<'_> {
+        Changed { event: self, version, number: None }
+    }
+}
+
+/// The wait of [`Event::changed`]. Dropped early it leaves nothing behind: an event that is hardly ever notified would
+/// otherwise gather every task that ever waited for it beside something else.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Changed<'a> {
+    event: &'a Event,
+    version: u64,
+    /// Its place among the waiters, once it was polled.
+    number: Option<u64>,
+}
+
+impl Future for Changed<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.event.version.get() != self.version {
+            return Poll::Ready(());
+        }
+        let number = self.number.unwrap_or_else(|| {
+            let number = self.event.number_next.get();
+            self.event.number_next.set(number + 1);
+            number
+        });
+        self.number = Some(number);
+        let waker = context.waker();
+        let mut waiters = self.event.waiters.borrow_mut();
+        if !waiters.get(&number).is_some_and(|waiter| waiter.will_wake(waker)) {
+            let replaced = waiters.insert(number, waker.clone());
+            drop(waiters);
+            // Outside the borrow, as in `drop`.
+            drop(replaced);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            // Dropped outside the borrow: the last waker of a task may drop the task, and with it other waits.
+            let waiter = self.event.waiters.borrow_mut().remove(&number);
+            drop(waiter);
+        }
     }
 }
 
@@ -133,6 +171,22 @@ mod tests {
         let (sender, receiver) = oneshot::<u8>();
         drop(sender);
         assert_eq!(poll_once(Box::pin(receiver).as_mut()), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_leaves_nothing_behind() {
+        let event = Event::default();
+        for _ in 0..3 {
+            let mut wait = Box::pin(event.changed(0));
+            assert!(poll_once(wait.as_mut()).is_pending());
+            assert!(poll_once(wait.as_mut()).is_pending());
+            assert_eq!(event.waiters.borrow().len(), 1);
+        }
+        assert!(event.waiters.borrow().is_empty());
+        let mut wait = Box::pin(event.changed(0));
+        assert!(poll_once(wait.as_mut()).is_pending());
+        event.notify();
+        assert!(poll_once(wait.as_mut()).is_ready());
     }
 
     #[test]
