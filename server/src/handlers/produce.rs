@@ -28,7 +28,7 @@ use crate::net::frame::Request;
 use crate::net::outgoing::Outgoing;
 use crate::shard::mailbox::message::{Append, AppendedBatch, BatchPlace, ReplyWhen};
 use crate::shard::placement::ShardIndex;
-use crate::shard::router::{Answer, ShardGone, Slots};
+use crate::shard::router::{Answer, ShardGone};
 
 /// Checks a request and sends its batches on their way. When this completes, they have their place in every log.
 pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close> {
@@ -57,14 +57,14 @@ pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close
     }
 
     let owners = groups.iter().map(|group| group.owner);
-    let slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
+    let mut slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
     let mut waiting = Vec::with_capacity(groups.len());
     for Group { owner, batches, ordinals } in groups {
         let append = Append { frame: context.frame.clone(), batches, reply_when };
-        waiting.push((context.shard.append(owner, append), ordinals));
+        waiting.push((context.shard.append(owner, append, &mut slots), ordinals));
     }
     let (version, correlation_id) = (context.head.version, context.head.correlation_id);
-    Ok(Started { version, correlation_id, positions, outcomes, waiting, slots })
+    Ok(Started { version, correlation_id, positions, outcomes, waiting })
 }
 
 /// A request whose batches are on their way.
@@ -76,7 +76,6 @@ pub struct Started<E: Env> {
     outcomes: Vec<Outcome>,
     /// What was sent to each owner, with the places of its results among the outcomes.
     waiting: Vec<(OneshotReceiver<Answer<E>>, Vec<usize>)>,
-    slots: Option<Slots>,
 }
 
 impl<E: Env> Started<E> {
@@ -95,7 +94,6 @@ impl<E: Env> Started<E> {
                 };
             }
         }
-        drop(self.slots);
         let Self { version, correlation_id, positions, outcomes, .. } = self;
         Ok(Finished { version, correlation_id, positions, outcomes, request })
     }

@@ -141,6 +141,13 @@ impl Reservation {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Parts with `bytes`, which are given back on their own.
+    #[must_use = "what is not kept is given back at once"]
+    pub fn split_off(&mut self, bytes: usize) -> Self {
+        self.bytes = self.bytes.checked_sub(bytes).expect("no more is split off than is held");
+        Self { budget: self.budget.clone(), bytes }
+    }
 }
 
 impl Drop for Reservation {
@@ -248,6 +255,18 @@ mod tests {
 
     fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
         Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn what_is_split_off_comes_back_on_its_own() {
+        let budget = Budget::new(10);
+        let mut whole = budget.try_reserve(7).unwrap();
+        let part = whole.split_off(3);
+        assert_eq!((whole.bytes(), part.bytes(), budget.used_bytes()), (4, 3, 7));
+        drop(whole);
+        assert_eq!(budget.used_bytes(), 3);
+        drop(part);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! A request to this shard itself takes the same function as one that came by message, without a message.
 //!
 //! The number of requests waiting at other shards is bounded: who wants to ask first takes [`Slots`]. Serving a request
-//! never takes any, so whoever holds slots gets an answer, and whoever waits for slots gets its turn.
+//! never takes any, so whoever holds slots gets an answer, and whoever waits for slots gets its turn. The slot of an append
+//! ends when its answer arrives, whether or not anybody looks at the answer: a connection looks only after it has started
+//! its next request, for which it may be waiting for a slot.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -29,8 +31,15 @@ use super::{LogSlice, Shard, limits, metadata_log, serve};
 pub struct Router<E: Env> {
     mailbox: Mailbox<E>,
     slots: Budget,
-    waiting: RefCell<BTreeMap<CallId, OneshotSender<Answer<E>>>>,
+    waiting: RefCell<BTreeMap<CallId, Waiting<E>>>,
     number_next: Cell<u64>,
+}
+
+/// Who waits for one answer.
+struct Waiting<E: Env> {
+    sender: OneshotSender<Answer<E>>,
+    /// Given back when the answer arrives.
+    slot: Option<Slots>,
 }
 
 impl<E: Env> Router<E> {
@@ -51,10 +60,15 @@ impl<E: Env> Router<E> {
 
     /// Sends a request to another shard. It is on its way when this returns; the receiver is for the answer.
     pub fn call(&self, owner: ShardIndex, request: Request) -> OneshotReceiver<Answer<E>> {
+        self.call_with(owner, request, None)
+    }
+
+    /// The same with a slot that ends with the answer.
+    fn call_with(&self, owner: ShardIndex, request: Request, slot: Option<Slots>) -> OneshotReceiver<Answer<E>> {
         let call = CallId(self.number_next.get());
         self.number_next.set(call.0 + 1);
         let (sender, receiver) = oneshot();
-        self.waiting.borrow_mut().insert(call, sender);
+        self.waiting.borrow_mut().insert(call, Waiting { sender, slot });
         self.mailbox.send(owner, Message::Request { call, request });
         receiver
     }
@@ -62,8 +76,10 @@ impl<E: Env> Router<E> {
     /// An answer has arrived. It is dropped, and lent memory with it returned, when nobody waits for it any more.
     pub fn complete(&self, call: CallId, reply: Reply) {
         let answer = Answer::receive(reply, &self.mailbox);
-        let sender = self.waiting.borrow_mut().remove(&call).expect("a request is answered once");
+        let waiting = self.waiting.borrow_mut().remove(&call);
+        let Waiting { sender, slot } = waiting.expect("a request is answered once");
         sender.send(answer);
+        drop(slot);
     }
 
     /// Requests that were not answered yet.
@@ -160,9 +176,11 @@ impl<E: Env> Shard<E> {
     }
 
     /// Appends on the owning shard. The place in its line is taken when this returns; the receiver is for the results.
-    pub fn append(&self, owner: ShardIndex, request: Append) -> OneshotReceiver<Answer<E>> {
+    /// Another shard takes one of `slots`.
+    pub fn append(&self, owner: ShardIndex, request: Append, slots: &mut Option<Slots>) -> OneshotReceiver<Answer<E>> {
         if owner != self.index() {
-            return self.router().call(owner, Request::Append(request));
+            let slot = slots.as_mut().map(|slots| slots.split_off(1));
+            return self.router().call_with(owner, Request::Append(request), slot);
         }
         let turn = self.append_line().enqueue();
         let (sender, receiver) = oneshot();

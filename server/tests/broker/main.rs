@@ -3,6 +3,7 @@
 
 mod client;
 mod configs;
+mod hostile;
 mod start;
 
 use std::time::Duration;
