@@ -224,8 +224,10 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
                 live.changed.notify();
             }
             live.is_serving.set(true);
-            let Some(head) = decode_head(&request, &mut outgoing)? else { continue };
-            if head.api_key == ApiKey::Produce {
+            let head = decode_head::<E>(&request)?;
+            if let Head::Served(head) = head
+                && head.api_key == ApiKey::Produce
+            {
                 let context = Context { shard, client: &live.client, head, frame: &request.frame };
                 let started = produce::start(&context).await?;
                 produces.push_back(Box::pin(started.finish(request)));
@@ -239,6 +241,13 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             while let Some(produce) = produces.pop_front() {
                 produce.await?.encode(&mut outgoing)?;
             }
+            let head = match head {
+                Head::Served(head) => head,
+                Head::UnsupportedApiVersions { correlation_id } => {
+                    encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
+                    continue;
+                }
+            };
             if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
                 send(shard, live, &mut outgoing).await?;
             }
@@ -284,15 +293,22 @@ async fn send<E: Env>(shard: &Shard<E>, live: &Live<E>, outgoing: &mut Outgoing<
     sent
 }
 
-/// Reads a request's header. `None` when the header was all there is to answer.
-fn decode_head<'a, E: Env>(request: &'a Request, outgoing: &mut Outgoing<E>) -> Result<Option<RequestHead<'a>>, Close> {
+/// What a request's header says.
+#[derive(Clone, Copy)]
+enum Head<'a> {
+    Served(RequestHead<'a>),
+    /// The one error that is answered (KIP-511): the client reads from it which version to ask with.
+    UnsupportedApiVersions {
+        correlation_id: i32,
+    },
+}
+
+fn decode_head<E: Env>(request: &Request) -> Result<Head<'_>, Close> {
     match RequestHead::decode(&mut Reader::new(&request.frame)) {
-        Ok(head) if handlers::is_served::<E>(head.api_key, head.version) => Ok(Some(head)),
+        Ok(head) if handlers::is_served::<E>(head.api_key, head.version) => Ok(Head::Served(head)),
         Ok(RequestHead { api_key, version, .. }) => Err(Close::NotServed { api_key: api_key.name(), version }),
-        // The one error that is answered (KIP-511): the client reads from it which version to ask with.
         Err(HeadError::UnsupportedApiVersions { correlation_id, .. }) => {
-            encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
-            Ok(None)
+            Ok(Head::UnsupportedApiVersions { correlation_id })
         }
         Err(error) => Err(Close::Head(error)),
     }

@@ -1,13 +1,15 @@
 //! Clients that send more than they read, leave in the middle, or send what nobody serves.
 
 use millrace_protocol::api_key::ApiKey;
+use millrace_protocol::messages::api_versions::ApiVersionsResponse;
+use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
 use millrace_runtime::sim::{DiskConfig, World, WorldConfig};
 use millrace_runtime::{Env, TaskClass, TaskHandle, Tasks};
 
-use crate::PARTITIONS;
 use crate::client::{Client, batch, produce_request};
 use crate::start::{Running, client_env};
+use crate::{PARTITIONS, each_seed};
 
 /// More requests at the other shard than a shard may have there. Each connection has so many on their way that it waits
 /// for a slot before it looks at an answer.
@@ -40,6 +42,29 @@ fn more_pipelined_requests_than_slots_are_all_answered() {
         for client in answered {
             client.join().await;
         }
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn a_refused_version_is_answered_after_the_requests_before_it() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let mut client = Client::connect(&client_env(world), broker.address).await;
+        client.make_topic("weather").await;
+        let small = batch(&[b"small"]);
+        let mut writer = Writer::new();
+        client.push(&mut writer, 9, &produce_request("weather", &[(0, &small), (1, &small)], -1));
+        let mut bytes = writer.bytes().to_vec();
+        // ApiVersions 99 with the next correlation id, null client id, no tags, a body that nobody knows.
+        bytes.extend_from_slice(b"\0\0\0\x0e\0\x12\0\x63\0\0\0\x02\xff\xff\0\x01\x02\x03");
+        client.send(&bytes).await;
+        let answer = client.receive(ApiKey::Produce, 9).await.unwrap();
+        let response: ProduceResponse<'_> = answer.decode(9);
+        assert_eq!(response.responses[0].partition_responses.len(), 2);
+        let answer = client.receive(ApiKey::ApiVersions, 0).await.unwrap();
+        assert_ne!(answer.decode::<ApiVersionsResponse<'_>>(0).error_code, 0);
+        client.close();
         broker.stop().await;
     });
 }
