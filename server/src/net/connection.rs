@@ -314,7 +314,8 @@ fn decode_head<E: Env>(request: &Request) -> Result<Head<'_>, Close> {
     }
 }
 
-/// Starts looking after connections that stall in a request, take no answers, or say nothing at all. Ends when the shard drains.
+/// Starts looking after connections that stall in a request, take no answers, or say nothing at all. Once the shard drains,
+/// answers have [`DRAIN_SEND_MAX`] to be taken; it ends with the last connection.
 pub fn start_sweep<E: Env>(shard: &Shard<E>) {
     let own = shard.clone();
     shard.tasks().spawn("connection sweep", TaskClass::Network, async move {
@@ -322,11 +323,33 @@ pub fn start_sweep<E: Env>(shard: &Shard<E>) {
             let pause = std::pin::pin!(own.env().clock().sleep(SWEEP_INTERVAL));
             let draining = std::pin::pin!(own.reached(Stage::Draining));
             if let Either::Left(_) = select(draining, pause).await {
-                return;
+                break;
             }
             sweep(&own);
         }
+        let patience = std::pin::pin!(own.env().clock().sleep(DRAIN_SEND_MAX));
+        let closed = std::pin::pin!(own.connections().closed());
+        if let Either::Left(_) = select(closed, patience).await {
+            return;
+        }
+        loop {
+            shut_down_sending(&own);
+            let pause = std::pin::pin!(own.env().clock().sleep(SWEEP_INTERVAL));
+            let closed = std::pin::pin!(own.connections().closed());
+            if let Either::Left(_) = select(closed, pause).await {
+                return;
+            }
+        }
     });
+}
+
+/// Closes the connections whose answers are still not taken, so that the shard can stop.
+fn shut_down_sending<E: Env>(shard: &Shard<E>) {
+    for live in shard.connections().live.borrow().values().filter(|live| live.progress.is_sending.get()) {
+        let peer = live.socket.peer_address();
+        tracing::warn!(%peer, "connection closed: the broker stops and the client does not take its answers");
+        live.socket.shutdown();
+    }
 }
 
 fn sweep<E: Env>(shard: &Shard<E>) {
@@ -388,5 +411,7 @@ pub enum Close {
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a client may take nothing of an answer. Until then the answer's records stay pinned.
 const SEND_STALL_MAX: Duration = Duration::from_mins(1);
+/// How long answers may take to be taken once the broker stops.
+const DRAIN_SEND_MAX: Duration = Duration::from_secs(5);
 /// How long a request may stop arriving in its middle.
 const BODY_STALL_MAX: Duration = Duration::from_secs(30);

@@ -1,13 +1,16 @@
 //! Clients that send more than they read, leave in the middle, or send what nobody serves.
 
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 use millrace_protocol::api_key::ApiKey;
 use millrace_protocol::messages::api_versions::ApiVersionsResponse;
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
 use millrace_runtime::sim::{DiskConfig, World, WorldConfig};
-use millrace_runtime::{Env, TaskClass, TaskHandle, Tasks};
+use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
 
-use crate::client::{Client, batch, produce_request};
+use crate::client::{Client, batch, fetch_request, produce_request};
 use crate::start::{Running, client_env};
 use crate::{PARTITIONS, each_seed};
 
@@ -43,6 +46,30 @@ fn more_pipelined_requests_than_slots_are_all_answered() {
             client.join().await;
         }
         broker.stop().await;
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_keep_the_broker_from_stopping() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        for _ in 0..4 {
+            client.produce("weather", 0, &vec![b'x'; 900_000]).await;
+        }
+        let mut deaf = Client::connect(&env, broker.address).await;
+        let mut writer = Writer::new();
+        for _ in 0..100 {
+            deaf.push(&mut writer, 12, &fetch_request("weather", &[(0, 0)], 0, 1));
+        }
+        deaf.send(writer.bytes()).await;
+        env.clock().sleep(Duration::from_millis(100)).await;
+        let stopped = std::pin::pin!(broker.stop());
+        let patience = std::pin::pin!(env.clock().sleep(Duration::from_secs(20)));
+        let has_stopped = matches!(select(stopped, patience).await, Either::Left(_));
+        assert!(has_stopped, "the broker waits for a client");
     });
 }
 
