@@ -51,7 +51,7 @@ async fn read_enough<E: Env>(
 ) -> Result<Vec<ReadAnswer<E>>, Close> {
     let shard = context.shard;
     let wait_ms = u64::try_from(request.max_wait_ms).unwrap_or(0);
-    let deadline = shard.env().clock().now() + Duration::from_millis(wait_ms);
+    let deadline = shard.env().clock().now() + Duration::from_millis(wait_ms).min(limits::FETCH_WAIT_MAX);
     loop {
         let time_left = deadline.saturating_since(shard.env().clock().now());
         let may_wait = !time_left.is_zero() && plan.may_wait() && shard.stage() == Stage::Running;

@@ -1,6 +1,8 @@
 //! The bounds of one shard that are counts rather than bytes. Every queue between connections, shards and logs is bounded
 //! by one of these.
 
+use std::time::Duration;
+
 /// Requests a shard may have waiting at other shards. One more waits for its turn before it starts.
 pub const CALL_COUNT_MAX: usize = 4096;
 
@@ -19,6 +21,10 @@ pub const PIPELINE_COUNT_MAX: usize = 128;
 /// Bytes of records that one Fetch answer carries, unless its first batch alone is larger (KIP-74). A client may ask for
 /// more; it asks again for the rest, and one slow client pins no more memory than this.
 pub const FETCH_BYTES_MAX: usize = 1 << 20;
+
+/// How long a Fetch waits, whatever its client asks for. A client that has gone without a word, or behind a full pipeline,
+/// is noticed no sooner.
+pub const FETCH_WAIT_MAX: Duration = Duration::from_mins(5);
 
 /// Bytes of finished answers that a connection gathers before it sends them.
 pub const SEND_BYTES_MAX: usize = 1 << 20;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use millrace_protocol::api_key::ApiKey;
 use millrace_protocol::messages::api_versions::ApiVersionsResponse;
+use millrace_protocol::messages::metadata::MetadataRequest;
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
 use millrace_runtime::sim::{DiskConfig, World, WorldConfig};
@@ -91,6 +92,30 @@ fn a_refused_version_is_answered_after_the_requests_before_it() {
         assert_eq!(response.responses[0].partition_responses.len(), 2);
         let answer = client.receive(ApiKey::ApiVersions, 0).await.unwrap();
         assert_ne!(answer.decode::<ApiVersionsResponse<'_>>(0).error_code, 0);
+        client.close();
+        broker.stop().await;
+    });
+}
+
+/// The receiving task is at its bound and does not see that the client has gone, and the Fetch could wait for 24 days.
+#[test]
+fn a_client_that_leaves_many_requests_behind_a_waiting_fetch_is_forgotten() {
+    each_seed(async |world| {
+        let broker = Running::start(world, &["max.connections=1"]).await;
+        let env = client_env(world);
+        let mut leaver = Client::connect(&env, broker.address).await;
+        leaver.make_topic("weather").await;
+        let mut writer = Writer::new();
+        leaver.push(&mut writer, 12, &fetch_request("weather", &[(0, 0)], i32::MAX, 1));
+        for _ in 0..1000 {
+            leaver.push(&mut writer, 1, &MetadataRequest { topics: None, ..MetadataRequest::default() });
+        }
+        leaver.send(writer.bytes()).await;
+        env.clock().sleep(Duration::from_secs(1)).await;
+        leaver.close();
+        env.clock().sleep(Duration::from_mins(6)).await;
+        let mut client = Client::connect(&env, broker.address).await;
+        assert_eq!(client.produce("weather", 0, b"there is room again").await, 0);
         client.close();
         broker.stop().await;
     });
