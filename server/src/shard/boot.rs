@@ -129,6 +129,10 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
     let drains: Vec<_> = peers(shard).map(|peer| shard.router().call(peer, Request::Drain)).collect();
     shard.drain().await;
     join_all(drains).await;
+    // A connection that broke off may have left requests at the peers: they answer before they let go of the links.
+    while shard.router().waiting_count() > 0 {
+        shard.env().clock().sleep(SETTLE_INTERVAL).await;
+    }
     for peer in peers(shard) {
         shard.mailbox().send(peer, Message::Close);
     }

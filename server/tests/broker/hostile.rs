@@ -120,3 +120,25 @@ fn a_client_that_leaves_many_requests_behind_a_waiting_fetch_is_forgotten() {
         broker.stop().await;
     });
 }
+
+/// The first shard's connection ends with an append at the other shard unanswered, and the broker stops just then.
+#[test]
+fn an_append_that_nobody_waits_for_is_answered_before_the_shards_part() {
+    each_seed(async |world| {
+        for step in 0..40 {
+            let broker = Running::start(world, PARTITIONS).await;
+            let env = client_env(world);
+            let mut client = Client::connect(&env, broker.address).await;
+            client.make_topic("weather").await;
+            let large = batch(&[&vec![b'x'; 300_000]]);
+            let mut writer = Writer::new();
+            client.push(&mut writer, 9, &produce_request("weather", &[(0, &large), (1, &large)], -1));
+            let mut bytes = writer.bytes().to_vec();
+            // An API that is not served ends the connection.
+            bytes.extend_from_slice(b"\0\0\0\x0a\x03\xe7\0\0\0\0\0\0\xff\xff");
+            client.send(&bytes).await;
+            env.clock().sleep(Duration::from_micros(step * 50)).await;
+            broker.stop().await;
+        }
+    });
+}
