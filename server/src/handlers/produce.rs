@@ -186,11 +186,13 @@ fn check_request<E: Env>(context: &Context<'_, E>, positions: &ProducePositions)
     }
     match positions.transactional_id(context.frame) {
         None => Ok(()),
-        Some(_) => Err(Refused {
-            error: ErrorCode::TransactionalIdAuthorizationFailed,
-            text: Some("transactions are not served yet".to_owned()),
-        }),
+        Some(_) => Err(no_transactions()),
     }
+}
+
+fn no_transactions() -> Refused {
+    let text = Some("transactions are not served yet".to_owned());
+    Refused { error: ErrorCode::TransactionalIdAuthorizationFailed, text }
 }
 
 fn check_topic<'i, E: Env>(context: &Context<'_, E>, image: &'i Image, key: &TopicKey) -> Result<&'i Topic, Refused> {
@@ -230,13 +232,18 @@ fn check_partition<E: Env>(
         let text = format!("the batch has {} bytes, more than max.message.bytes={bytes_max}", range.len());
         return Err(Refused { error: ErrorCode::MessageTooLarge, text: Some(text) });
     }
-    // Consumers that fetch in older versions could not read it (KIP-110).
-    if context.head.version < ZSTD_FROM
-        && let Ok((header, _)) = BatchHeader::parse(&context.frame[range.clone()])
-        && header.attributes().compression() == Some(Compression::Zstd)
-    {
-        let text = Some("zstd needs Produce version 7".to_owned());
-        return Err(Refused { error: ErrorCode::UnsupportedCompressionType, text });
+    // What is not a batch at all is for the owner to refuse.
+    if let Ok((header, _)) = BatchHeader::parse(&context.frame[range.clone()]) {
+        let attributes = header.attributes();
+        // Consumers that fetch in older versions could not read it (KIP-110).
+        if context.head.version < ZSTD_FROM && attributes.compression() == Some(Compression::Zstd) {
+            let text = Some("zstd needs Produce version 7".to_owned());
+            return Err(Refused { error: ErrorCode::UnsupportedCompressionType, text });
+        }
+        // Without a marker to follow it, such a batch would be an open transaction for ever.
+        if attributes.is_transactional() {
+            return Err(no_transactions());
+        }
     }
     Ok(BatchPlace { partition: id, leader_epoch, range })
 }

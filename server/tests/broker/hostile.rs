@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use millrace_protocol::api_key::ApiKey;
+use millrace_protocol::batch::{Attributes, BatchBuilder, BatchFields, ProducerFields};
+use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::api_versions::ApiVersionsResponse;
 use millrace_protocol::messages::metadata::MetadataRequest;
 use millrace_protocol::messages::produce::ProduceResponse;
@@ -92,6 +94,27 @@ fn a_refused_version_is_answered_after_the_requests_before_it() {
         assert_eq!(response.responses[0].partition_responses.len(), 2);
         let answer = client.receive(ApiKey::ApiVersions, 0).await.unwrap();
         assert_ne!(answer.decode::<ApiVersionsResponse<'_>>(0).error_code, 0);
+        client.close();
+        broker.stop().await;
+    });
+}
+
+/// An idempotent producer's batch with the transactional bit, in a request that names no transaction.
+#[test]
+fn a_transactional_batch_is_refused() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let mut client = Client::connect(&client_env(world), broker.address).await;
+        client.make_topic("weather").await;
+        let attributes = Attributes::default().with_transactional();
+        let producer = Some(ProducerFields { id: 5, epoch: 0, base_sequence: 0 });
+        let mut builder = BatchBuilder::new(BatchFields { attributes, producer, ..BatchFields::default() });
+        builder.push(1_750_000_000_000, None, Some(b"open"));
+        let answer = client.call(9, &produce_request("weather", &[(0, &builder.build())], -1)).await;
+        let response: ProduceResponse<'_> = answer.decode(9);
+        let result = &response.responses[0].partition_responses[0];
+        assert_eq!(result.error_code, ErrorCode::TransactionalIdAuthorizationFailed.code());
+        assert_eq!(client.produce("weather", 0, b"first").await, 0, "nothing of it is in the log");
         client.close();
         broker.stop().await;
     });
