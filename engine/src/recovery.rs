@@ -132,8 +132,11 @@ pub(crate) async fn recover_shard<E: Env>(
     let generation = needed.generation;
     let journal_path = directory.join(journal::file_name(config.shard_index));
     let contents = journal_scan::read(env, &journal_path, needed).await?;
-    let found = contents.as_ref().map(|contents| contents.header.shard_count);
-    if let Some(found) = found.filter(|found| *found != config.shard_count) {
+    let found = [
+        contents.as_ref().map(|contents| contents.header.shard_count),
+        checkpoint.as_ref().map(|checkpoint| checkpoint.shard_count),
+    ];
+    if let Some(found) = found.into_iter().flatten().find(|found| *found != config.shard_count) {
         return Err(OpenError::ShardCount { found, wanted: config.shard_count });
     }
     let journal_generation = contents.as_ref().map_or(0, |contents| contents.header.generation);
@@ -143,7 +146,8 @@ pub(crate) async fn recover_shard<E: Env>(
     let next = if clean { generation } else { generation.max(journal_generation) + 1 };
     if !clean {
         let entries = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, clean: false, entries };
+        let shard_count = config.shard_count;
+        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, shard_count, clean: false, entries };
         let written = checkpoint::write(env, directory, config.shard_index, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }

@@ -237,3 +237,37 @@ fn damage_is_still_reported_after_another_shard_count() {
         world.kill_shards();
     }
 }
+
+#[test]
+fn a_change_of_the_shard_count_that_was_cut_off_may_be_taken_back() {
+    let number = |id: PartitionId| u16::try_from(id.partition).unwrap();
+    for seed in 0..80 {
+        let world = World::new(seed, WorldConfig::default());
+        for (round, shard_count) in [3, 1, 3].into_iter().enumerate() {
+            // The second start, the one with another count, is cut off at each of its operations.
+            if round == 1 {
+                world.faults().crash_after(1 + seed);
+            }
+            let started = world.run_until_crash(async {
+                let owner = |id: PartitionId| number(id) % shard_count;
+                redistribute(&world.env(0), Path::new(DIRECTORY), shard_count, owner).await.unwrap();
+                if round == 1 {
+                    return;
+                }
+                for shard_index in 0..shard_count {
+                    let config = StoreConfig { shard_index, shard_count, ..config() };
+                    let opened = Store::open(world.env(shard_index), config, |id| owner(id) == shard_index).await;
+                    let (store, id) = (opened.unwrap().0, partition(i32::from(shard_index)));
+                    store.create(id);
+                    for _ in 0..3 {
+                        append(&store, id, 20_000).await;
+                    }
+                    let expected = if round == 0 { 3 } else { 6 };
+                    assert_eq!(log_end(&store, id), expected, "seed {seed}, shard {shard_index}");
+                }
+            });
+            assert!(round == 1 || started.is_ok());
+            world.crash_shards();
+        }
+    }
+}

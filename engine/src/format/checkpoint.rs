@@ -22,7 +22,7 @@ struct RawHeader {
     journal_tail: U64,
     entry_count: U64,
     clean: U32,
-    reserved: [u8; 4],
+    shard_count: U32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -66,6 +66,8 @@ pub struct Checkpoint {
     pub journal_generation: u64,
     /// The oldest round of that generation that still counts. The ring may be overwritten below it.
     pub journal_tail: u64,
+    /// How many shards there were.
+    pub shard_count: u16,
     /// Whether the shard was stopped in order: every log ends where its entry says, and the journal holds nothing.
     pub clean: bool,
     /// The logs.
@@ -104,7 +106,7 @@ impl Checkpoint {
             journal_tail: U64::new(self.journal_tail),
             entry_count: U64::new(u64::try_from(self.entries.len()).expect("a count of logs fits u64")),
             clean: U32::new(u32::from(self.clean)),
-            reserved: [0; 4],
+            shard_count: U32::new(u32::from(self.shard_count)),
         };
         put(used, header.as_bytes());
         header.crc = U32::new(crc32c::crc32c(&used[CRC_START..]));
@@ -127,6 +129,7 @@ impl Checkpoint {
         Some(Self {
             journal_generation: header.journal_generation.get(),
             journal_tail: header.journal_tail.get(),
+            shard_count: u16::try_from(header.shard_count.get()).ok()?,
             clean: header.clean.get() == 1,
             entries,
         })
@@ -163,8 +166,13 @@ mod tests {
             position: Position::new(5000),
             end_offset: Offset::new(12),
         };
-        let checkpoint =
-            Checkpoint { journal_generation: 8, journal_tail: 3, clean: true, entries: vec![entry, entry] };
+        let checkpoint = Checkpoint {
+            journal_generation: 8,
+            journal_tail: 3,
+            shard_count: 2,
+            clean: true,
+            entries: vec![entry, entry],
+        };
         let mut bytes = vec![0; 4096];
         checkpoint.encode(&mut bytes);
         assert_eq!(Checkpoint::decode(&bytes), Some(checkpoint.clone()));

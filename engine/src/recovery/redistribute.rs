@@ -1,8 +1,8 @@
 //! Opens a directory that another number of shards wrote.
 //!
 //! Runs on one shard before any other opens its store. All journals are put back into their segments, every log is
-//! scanned, and each new shard gets a checkpoint that lists its logs and a generation above every old journal's, so that
-//! no old round counts any more. A crash in between repeats it; no append happens before it is done.
+//! scanned, and each new shard gets a checkpoint with the new shard count, all logs, and a generation above every old
+//! journal's, so that no old round counts any more. A crash in between repeats it; no append happens before it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -31,16 +31,14 @@ pub async fn redistribute<E: Env>(
     // A crash in here may have left a checkpoint whose journal is gone; what it says of durable ends still counts.
     let (journals, checkpoints) = (shards_of(&names, "journal-"), shards_of(&names, "checkpoint-"));
     let (mut generation, mut changed) = (0, false);
-    let mut sources = Sources {
-        checkpoint: Some(Checkpoint { journal_generation: 0, journal_tail: 0, clean: false, entries: Vec::new() }),
-        journaled: BTreeMap::new(),
-        clean: false,
-    };
+    let none = Checkpoint { journal_generation: 0, journal_tail: 0, shard_count, clean: false, entries: Vec::new() };
+    let mut sources = Sources { checkpoint: Some(none), journaled: BTreeMap::new(), clean: false };
     for shard in journals.union(&checkpoints) {
         let checkpoint = checkpoint::read(env, &directory.join(checkpoint::file_name(*shard))).await?;
         let needed = Needed::from(checkpoint.as_ref());
         generation = generation.max(needed.generation);
         if let (Some(all), Some(checkpoint)) = (&mut sources.checkpoint, checkpoint) {
+            changed |= checkpoint.shard_count != shard_count;
             all.entries.extend(checkpoint.entries);
         }
         let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), needed).await?;
@@ -60,15 +58,17 @@ pub async fn redistribute<E: Env>(
     let (logs, report) = recover_logs(env, directory, sources, |_| true).await?;
     // Each new checkpoint lists every log, not only its shard's: after a crash it may be the only one that is left.
     let entries: Vec<_> = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
-    for shard in 0..shard_count {
+    // Shard 0's is the last: as long as it has the old shard count, a crash starts over, whatever count is wanted then.
+    for shard in (0..shard_count).rev() {
         // A damaged log does not end where its entry says, and has to be found damaged again.
         let clean = logs.iter().all(|(id, log)| owner(*id) != shard || log.failure.is_none());
         let journal_generation = generation + 1;
-        let checkpoint = Checkpoint { journal_generation, journal_tail: 0, clean, entries: entries.clone() };
+        let checkpoint =
+            Checkpoint { journal_generation, journal_tail: 0, shard_count, clean, entries: entries.clone() };
         let written = checkpoint::write(env, directory, shard, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }
-    // Journals are removed last: while one with the old shard count is there, a crash starts over.
+    // From here on no old journal counts any more; what a crash leaves of them and of old checkpoints starts this over.
     let removed = async {
         for shard in journals {
             env.disk().remove_file(&directory.join(journal::file_name(shard))).await?;

@@ -96,6 +96,7 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
         // A clean checkpoint leaves the journal's rounds behind: everything is in segments.
         journal_generation: if clean == Clean::Yes { generation + 1 } else { generation },
         journal_tail: if clean == Clean::Yes { 0 } else { tail },
+        shard_count: inner.config.shard_count,
         clean: clean == Clean::Yes,
         entries: inner.logs.borrow().values().filter_map(entry).collect(),
     };

@@ -1,7 +1,10 @@
 //! One life of a machine: start, recover, compare with the model, work, end in one way or another.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use millrace_engine::log::Failure::Io;
 use millrace_engine::model::LeaderEpoch;
 use millrace_engine::recovery::OpenError;
 use millrace_runtime::sim::{DiskConfig, Failure, Machine, Operation, World, WorldConfig};
@@ -97,8 +100,8 @@ impl<'a> Subject<'a> {
     /// When the engine does anything that the model does not allow.
     pub fn live(&mut self, life: &Life) -> Outcome {
         let machine = self.world.machine(0);
-        if let Some(fault) = life.fault {
-            let Fault { operation, nth, failure } = survivable(fault, flush_scope(self.world.seed()));
+        let fault = life.fault.map(|fault| survivable(fault, flush_scope(self.world.seed())));
+        if let Some(Fault { operation, nth, failure }) = fault {
             machine.faults().fail_nth(operation, nth, failure);
         }
         match life.ending {
@@ -107,7 +110,8 @@ impl<'a> Subject<'a> {
             Ending::Close | Ending::CloseAfter(_) => {}
         }
         let expects_clean = self.last == Some((Outcome::Clean, life.tuning.shard_count));
-        let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean);
+        let opened = Rc::new(RefCell::new(None));
+        let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean, Rc::clone(&opened));
         let lives = machine.crash_count();
         let outcome = self.world.run_until_crash(running).unwrap_or(Outcome::Crashed);
         if machine.crash_count() == lives {
@@ -116,6 +120,9 @@ impl<'a> Subject<'a> {
             if power { machine.crash() } else { machine.kill() }
         }
         machine.faults().clear();
+        if let Some(broker) = opened.take().filter(|_| fault.is_some_and(Fault::may_be_a_flush)) {
+            suspect(&broker, self.model);
+        }
         self.last = Some((outcome, life.tuning.shard_count));
         if seeds::is_replay() {
             let (shards, operations) = (life.tuning.shard_count, machine.faults().operation_count(None));
@@ -129,10 +136,25 @@ impl<'a> Subject<'a> {
 /// A flush of the device that fails for one file loses completed writes of others, whose own flushes then succeed: what
 /// was acknowledged meanwhile may be gone whatever the engine does. On such disks writes fail, not flushes.
 fn survivable(fault: Fault, flush_scope: FlushScope) -> Fault {
-    let may_be_a_flush = matches!(fault.operation, None | Some(Operation::SyncData));
     match flush_scope {
-        FlushScope::Device if may_be_a_flush => Fault { operation: Some(Operation::Write), ..fault },
+        FlushScope::Device if fault.may_be_a_flush() => Fault { operation: Some(Operation::Write), ..fault },
         _ => fault,
+    }
+}
+
+impl Fault {
+    fn may_be_a_flush(self) -> bool {
+        matches!(self.operation, None | Some(Operation::SyncData))
+    }
+}
+
+/// A log that makes room flushes its file beside the rounds. If that flush fails, a round's own flush of the file may have
+/// succeeded without what the other lost: the log goes offline, and may find itself damaged at the next start.
+fn suspect(broker: &Broker, model: &Model) {
+    for id in model.partitions() {
+        if let Some(Io { operation: "making room in a segment", .. }) = broker.store(id).failure(id) {
+            model.suspect(id);
+        }
     }
 }
 
@@ -145,7 +167,13 @@ fn kill_after(machine: &Machine, delay: Duration) {
     });
 }
 
-async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool) -> Outcome {
+async fn run(
+    machine: Machine,
+    model: Model,
+    life: Life,
+    expects_clean: bool,
+    opened: Rc<RefCell<Option<Broker>>>,
+) -> Outcome {
     let dice = Dice::new(life.dice_seed, 1);
     let broker = match Broker::open(&machine, &life.tuning).await {
         Ok(broker) => broker,
@@ -155,6 +183,7 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool) ->
         }
         Err(error) => panic!("nothing was damaged, but: {error}"),
     };
+    *opened.borrow_mut() = Some(broker.clone());
     if seeds::is_replay() {
         println!("  recovered: {:?}, redistributed: {:?}", broker.reports, broker.redistributed);
     }
@@ -178,11 +207,11 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool) ->
                 closing.close().await
             };
             let (closed, ()) = futures_util::join!(close, work);
-            outcome(closed, life.fault.is_some())
+            outcome(closed, life.fault.is_some() || model.has_suspects())
         }
         Ending::Close => {
             workload.run(&machine, &broker, &model, &dice).await;
-            outcome(broker.close().await, life.fault.is_some())
+            outcome(broker.close().await, life.fault.is_some() || model.has_suspects())
         }
         Ending::PowerLossAt(_) | Ending::KillAfter(_) => {
             workload.run(&machine, &broker, &model, &dice).await;

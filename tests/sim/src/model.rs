@@ -5,7 +5,7 @@
 //! prefix may be there after a crash, nothing else.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
@@ -95,6 +95,7 @@ pub struct Model(Rc<RefCell<State>>);
 struct State {
     logs: BTreeMap<PartitionId, LogModel>,
     identity_next: u64,
+    suspects: BTreeSet<PartitionId>,
 }
 
 impl Model {
@@ -114,6 +115,21 @@ impl Model {
     /// The partitions that were ever appended to.
     pub fn partitions(&self) -> Vec<PartitionId> {
         self.0.borrow().logs.keys().copied().collect()
+    }
+
+    /// From now on this log may be damaged, as long as it says so.
+    pub fn suspect(&self, id: PartitionId) {
+        self.0.borrow_mut().suspects.insert(id);
+    }
+
+    /// Whether this log may be damaged, as long as it says so.
+    pub fn is_suspect(&self, id: PartitionId) -> bool {
+        self.0.borrow().suspects.contains(&id)
+    }
+
+    /// Whether any log may be damaged.
+    pub fn has_suspects(&self) -> bool {
+        !self.0.borrow().suspects.is_empty()
     }
 
     /// Looks at or changes one partition.
