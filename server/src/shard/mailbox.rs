@@ -16,8 +16,8 @@
 //! # Why an outbox is bounded
 //!
 //! It holds at most one message for each thing that is counted elsewhere: requests of this shard (bounded by
-//! [`CALL_COUNT_MAX`], see the router), replies to the peer's requests (bounded by the peer's same count), watches the
-//! peer may hold here or we there, leases, and connections. [`Outbox::push`] asserts the sum.
+//! [`super::limits::CALL_COUNT_MAX`], see the router), replies to the peer's requests (bounded by the peer's same count),
+//! watches the peer may hold here or we there, leases, and connections. [`Outbox::push`] asserts the sum.
 //!
 //! `Arc` and atomics appear here and in the rooms of this module, nowhere else in the broker.
 
