@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
-use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::recovery::redistribute;
-use millrace_engine::store::{Store, StoreConfig};
+use millrace_engine::store::{FirstBatch, ReadError, Store, StoreConfig, TimeQuery};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
 use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env, Random, Tasks};
@@ -269,5 +269,38 @@ fn a_change_of_the_shard_count_that_was_cut_off_may_be_taken_back() {
             assert!(round == 1 || started.is_ok());
             world.crash_shards();
         }
+    }
+}
+
+#[test]
+fn damage_under_a_running_store_ends_reads_with_an_error() {
+    let world = World::new(7, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0));
+        for _ in 0..3 {
+            append(&store, partition(0), 1000).await;
+        }
+        store.close().await.unwrap();
+    });
+    let bytes = i32::try_from(batch(1000).len()).unwrap();
+    let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+    // The second batch's length: it ends just before the log does, in the middle of itself, before itself.
+    for damaged in [2 * bytes - 12 - 30, 20, -100] {
+        let read_all = world.run(async {
+            let store = open(&world.env(0)).await;
+            let read = async |from| {
+                let read = store.read(partition(0), Offset::new(from), 1, FirstBatch::WholeEvenIfLarger).await;
+                read.map(|read| read.bytes)
+            };
+            assert_eq!(read(0).await, Ok(batch(1000).len()));
+            let place = 4096 + u64::try_from(bytes).unwrap() + 8;
+            world.disk().corrupt(&name, place, &damaged.to_be_bytes());
+            let outcomes = (read(2).await, store.offset_by_time(partition(0), TimeQuery::AtOrAfter(1)).await);
+            world.disk().corrupt(&name, place, &(bytes - 12).to_be_bytes());
+            store.close().await.unwrap();
+            outcomes
+        });
+        assert!(matches!(read_all.0, Err(ReadError::Corrupt(_))), "{read_all:?}");
     }
 }

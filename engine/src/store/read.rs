@@ -116,7 +116,10 @@ impl<E: Env> Store<E> {
                 return Err(damaged(&log, position, "a batch's header is cut off"));
             };
             let end = position.plus(batch_bytes(&header));
-            if end > window.end() && end <= visible.position {
+            if batch_bytes(&header) < BATCH_BYTES_MIN || end > visible.position {
+                return Err(damaged(&log, position, "a batch's length leaves the log"));
+            }
+            if end > window.end() {
                 window_bytes = end.bytes_since(position) + BLOCK_BYTES;
                 continue;
             }
@@ -244,6 +247,9 @@ impl<B: millrace_runtime::Buffer> Window<B> {
                 if start.is_some() {
                     break;
                 }
+                if self.end() >= self.visible.position {
+                    return Walk::Damaged { position, what: "a batch's header leaves the log" };
+                }
                 return Walk::Short { bytes: position.plus(2 * BLOCK_BYTES).bytes_since(self.start) };
             };
             let batch_end = position.plus(batch_bytes(&header));
@@ -268,8 +274,10 @@ impl<B: millrace_runtime::Buffer> Window<B> {
             }
             position = batch_end;
         }
-        let start = start.unwrap_or(end);
-        Walk::Found { start, end: end.max(start) }
+        match start {
+            Some(start) => Walk::Found { start, end: end.max(start) },
+            None => Walk::Damaged { position, what: "no batch holds an offset below the high watermark" },
+        }
     }
 }
 
