@@ -7,6 +7,7 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::checkpoint::Checkpoint;
+use crate::io::open_unfinished;
 use crate::log::Corruption;
 
 /// Largest checkpoint that is read, in bytes: far more logs than a shard can serve.
@@ -22,13 +23,7 @@ pub async fn write<E: Env>(env: &E, directory: &Path, shard_index: u16, checkpoi
     let disk = env.disk();
     let path = directory.join(file_name(shard_index));
     let unfinished = path.with_extension("new");
-    let file = match disk.open(&unfinished, OpenMode::New).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk.remove_file(&unfinished).await?;
-            disk.open(&unfinished, OpenMode::New).await?
-        }
-        other => other?,
-    };
+    let file = open_unfinished(env, &unfinished).await?;
     let mut buffer = disk.buffer(checkpoint.encoded_bytes().next_multiple_of(BLOCK_BYTES));
     checkpoint.encode(buffer.as_mut_slice());
     file.write_at(Rc::new(buffer), 0).await?;

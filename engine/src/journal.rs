@@ -14,6 +14,7 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode, Random};
 
 use crate::format::journal::{Entry, JournalHeader, RING_START, RoundEncoder, RoundHeader};
+use crate::io::open_unfinished;
 
 /// The smallest ring, in bytes.
 pub const RING_BYTES_MIN: u64 = 256 * 1024;
@@ -233,13 +234,7 @@ async fn make<E: Env>(
 ) -> io::Result<<E::Disk as Disk>::File> {
     let disk = env.disk();
     let unfinished = path.with_extension("new");
-    let file = match disk.open(&unfinished, OpenMode::New).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            disk.remove_file(&unfinished).await?;
-            disk.open(&unfinished, OpenMode::New).await?
-        }
-        other => other?,
-    };
+    let file = open_unfinished(env, &unfinished).await?;
     let end = RING_START + header.ring_bytes;
     file.allocate(0, end).await?;
     fill(env, &file, end).await?;

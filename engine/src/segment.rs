@@ -11,6 +11,7 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::segment_header::{RECORDS_START, SegmentHeader};
+use crate::io::open_unfinished;
 use crate::model::{Offset, PartitionId, Position};
 
 /// A new segment is filled up to here, header included.
@@ -56,13 +57,7 @@ impl<E: Env> Segment<E> {
         disk.create_dir_all(&directory).await?;
         let path = directory.join(file_name(Offset::ZERO));
         let unfinished = directory.join("new-segment");
-        let file = match disk.open(&unfinished, OpenMode::New).await {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove_file(&unfinished).await?;
-                disk.open(&unfinished, OpenMode::New).await?
-            }
-            other => other?,
-        };
+        let file = open_unfinished(env, &unfinished).await?;
         let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
         let mut block = disk.buffer(BLOCK_BYTES);
         SegmentHeader { partition: id, base_offset: Offset::ZERO }.encode(block.as_mut_slice());

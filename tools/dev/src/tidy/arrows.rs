@@ -38,7 +38,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ),
     // Of `store` recovery knows the configuration, nothing else.
     ("engine/src/", "recovery", &["checkpoint", "format", "io", "journal", "log", "model", "segment", "store"]),
-    ("engine/src/", "checkpoint", &["format", "log", "model"]),
+    ("engine/src/", "checkpoint", &["format", "io", "log", "model"]),
     ("engine/src/", "log", &["format", "io", "model", "producer_state", "segment"]),
     ("engine/src/", "journal", &["format", "io", "model"]),
     ("engine/src/", "producer_state", &["model"]),
