@@ -10,6 +10,7 @@
 //! Invariants: `in_segment <= durable <= written`; `durable..written` is in the tail's memory, and so is
 //! `in_segment..durable` (it has to be written to the segment one day).
 
+pub mod config;
 pub mod index;
 pub mod offsets;
 pub mod tail;
@@ -27,6 +28,7 @@ use crate::format::segment_header::RECORDS_START;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
+use config::LogConfig;
 use index::OffsetIndex;
 use offsets::{LogOffsets, Mark, Offsets};
 use tail::Tail;
@@ -117,6 +119,8 @@ impl RecoveredLog {
 pub struct Log<E: Env> {
     /// Its partition.
     pub id: PartitionId,
+    /// Its topic's configuration, as far as it concerns a log.
+    pub config: LogConfig,
     /// First offset of its segment file, once there is one.
     pub segment_base: Option<Offset>,
     /// Its segment, while it is open.
@@ -160,6 +164,7 @@ impl<E: Env> Log<E> {
         let unread_end = if contents.is_some() { RECORDS_START } else { offsets.durable().position };
         Self {
             id,
+            config: LogConfig::default(),
             segment_base,
             segment: None,
             in_segment: recorded_end,

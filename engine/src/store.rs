@@ -42,6 +42,7 @@ use millrace_runtime::{Disk, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
 use crate::journal::Journal;
+use crate::log::config::LogConfig;
 use crate::log::offsets::LogOffsets;
 use crate::log::{Corruption, Durability, Failure, Log, RecoveredLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
@@ -216,17 +217,19 @@ impl<E: Env> Store<E> {
         Ok((Self { inner }, recovered.report))
     }
 
-    /// Registers an empty log; nothing is on the device before its first append. Does nothing when there is one. On a
-    /// shard that is offline the new log is offline too: its journal is not to be written any more.
-    pub fn create(&self, id: PartitionId) {
+    /// Registers an empty log; nothing is on the device before its first append. A log that is there already, as after a
+    /// restart, gets the configuration. On a shard that is offline the new log is offline too: its journal is not to be
+    /// written any more.
+    pub fn create(&self, id: PartitionId, config: LogConfig) {
         let mut logs = self.inner.logs.borrow_mut();
-        logs.entry(id).or_insert_with(|| {
+        let log = logs.entry(id).or_insert_with(|| {
             let mut log = Log::new(id, RecoveredLog::empty());
             if let Some(failure) = &*self.inner.failure.borrow() {
                 log.fail(failure);
             }
             Rc::new(RefCell::new(log))
         });
+        log.borrow_mut().config = config;
     }
 
     /// Whether the shard has this log.

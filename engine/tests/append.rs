@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{FirstBatch, ReadError, Store, StoreConfig, TimeQuery};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
@@ -65,7 +66,7 @@ async fn read_all<E: Env>(store: &Store<E>, from: Offset, bytes_max: usize) -> V
 async fn append_and_read<E: Env>(env: E, directory: &Path) {
     let (store, report) = Store::open(env.clone(), config(directory), |_| true).await.unwrap();
     assert!(!report.clean && report.log_count == 0);
-    store.create(PARTITION);
+    store.create(PARTITION, LogConfig::default());
     // Small batches that go through the journal, large ones that go straight to the segment, and both in turn.
     let sent: Vec<Vec<u8>> =
         (0..40).map(|n| batch(n % 5 + 1, if n % 7 == 6 { 50_000 } else { 400 }, n * 100)).collect();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::recovery::redistribute;
 use millrace_engine::store::{FirstBatch, ReadError, Store, StoreConfig, TimeQuery};
@@ -59,7 +60,7 @@ fn the_data_directory_survives_when_its_parents_are_new() {
         let world = World::new(seed, WorldConfig::default());
         world.run(async {
             let store = open(&world.env(0)).await;
-            store.create(partition(0));
+            store.create(partition(0), LogConfig::default());
             append(&store, partition(0), 100).await;
         });
         world.crash_shards();
@@ -76,7 +77,7 @@ fn names_that_a_killed_process_left_are_made_durable_before_they_are_relied_on()
         // Killed as soon as the segment has its name, which is not durable yet.
         let _ = world.run_until_crash(async {
             let store = open(&machine.env(0)).await;
-            store.create(partition(0));
+            store.create(partition(0), LogConfig::default());
             let bytes = batch(100);
             let _ticket = store.append(partition(0), &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await;
             loop {
@@ -104,7 +105,7 @@ fn a_round_may_be_torn_where_it_overwrites_rounds_that_were_let_go() {
         let work = world.run_until_crash(async {
             let store = open(&world.env(0)).await;
             for id in (0..3).map(partition) {
-                store.create(id);
+                store.create(id, LogConfig::default());
             }
             loop {
                 futures_util::join!(
@@ -130,8 +131,8 @@ fn a_checkpoint_does_not_let_go_of_the_round_under_way() {
         let work = world.run_until_crash(async {
             let env = world.env(0);
             let store = open(&env).await;
-            store.create(partition(0));
-            store.create(partition(1));
+            store.create(partition(0), LogConfig::default());
+            store.create(partition(1), LogConfig::default());
             let large = async {
                 loop {
                     append(&store, partition(0), 40_000).await;
@@ -165,7 +166,7 @@ fn a_journal_whose_making_failed_is_made_again() {
         world.kill_shards();
         world.run(async {
             let store = open(&world.env(0)).await;
-            store.create(partition(0));
+            store.create(partition(0), LogConfig::default());
             append(&store, partition(0), 100).await;
         });
         world.crash_shards();
@@ -180,7 +181,7 @@ fn nobody_waits_for_a_log_that_went_offline() {
         world.run(async {
             let env = world.env(0);
             let store = open(&env).await;
-            store.create(partition(0));
+            store.create(partition(0), LogConfig::default());
             let bytes = vec![batch(700_000), batch(700_000)];
             world.faults().fail_nth(Some(Operation::Allocate), 1, Failure::NoSpace);
             for bytes in &bytes {
@@ -197,14 +198,14 @@ fn a_log_made_on_an_offline_shard_is_offline() {
     let world = World::new(3, WorldConfig::default());
     world.run(async {
         let store = open(&world.env(0)).await;
-        store.create(partition(0));
+        store.create(partition(0), LogConfig::default());
         append(&store, partition(0), 100).await;
         world.faults().fail_nth(Some(Operation::SyncData), 1, Failure::Io);
         let bytes = batch(100);
         let batch = BatchView::parse(&bytes).unwrap();
         let appended = store.append(partition(0), &batch, LeaderEpoch::new(0)).await.unwrap();
         appended.ticket.durable().await.unwrap_err();
-        store.create(partition(1));
+        store.create(partition(1), LogConfig::default());
         assert!(store.append(partition(1), &batch, LeaderEpoch::new(0)).await.is_err());
     });
     world.crash_shards();
@@ -217,7 +218,7 @@ fn damage_is_still_reported_after_another_shard_count() {
     let world = World::new(5, WorldConfig::default());
     world.run(async {
         let store = open(&world.env(0)).await;
-        store.create(partition(0));
+        store.create(partition(0), LogConfig::default());
         append(&store, partition(0), 40_000).await;
         append(&store, partition(0), 40_000).await;
         store.close().await.unwrap();
@@ -258,7 +259,7 @@ fn a_change_of_the_shard_count_that_was_cut_off_may_be_taken_back() {
                     let config = StoreConfig { shard_index, shard_count, ..config() };
                     let opened = Store::open(world.env(shard_index), config, |id| owner(id) == shard_index).await;
                     let (store, id) = (opened.unwrap().0, partition(i32::from(shard_index)));
-                    store.create(id);
+                    store.create(id, LogConfig::default());
                     for _ in 0..3 {
                         append(&store, id, 20_000).await;
                     }
@@ -277,7 +278,7 @@ fn damage_under_a_running_store_ends_reads_with_an_error() {
     let world = World::new(7, WorldConfig::default());
     world.run(async {
         let store = open(&world.env(0)).await;
-        store.create(partition(0));
+        store.create(partition(0), LogConfig::default());
         for _ in 0..3 {
             append(&store, partition(0), 1000).await;
         }

@@ -29,6 +29,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use millrace_engine::io::Slice;
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::PartitionId;
 use millrace_engine::store::Store;
 use millrace_runtime::local::Event;
@@ -297,7 +298,7 @@ impl<E: Env> Shard<E> {
                 Record::Partition { topic, partition } => {
                     let id = PartitionId { topic: *topic, partition: partition.partition };
                     if self.owner(id) == self.index() {
-                        self.store().create(id);
+                        self.store().create(id, LogConfig::default());
                     }
                 }
                 // A removed topic's logs stay until the engine can remove logs; no request can name them any more.

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
@@ -43,7 +44,7 @@ async fn write(env: GlommioEnv, directory: PathBuf, stop: Stop) {
         tail_cache_bytes_max: 512 * 1024,
     };
     let (store, _) = Store::open(env, config, |_| true).await.unwrap();
-    store.create(PARTITION);
+    store.create(PARTITION, LogConfig::default());
     for value_bytes in [LARGE_BYTES, SMALL_BYTES, SMALL_BYTES, SMALL_BYTES] {
         let mut builder = BatchBuilder::new(BatchFields::default());
         builder.push(0, None, Some(&vec![b'v'; value_bytes]));

@@ -10,6 +10,7 @@
 //!
 //! [`replay`] reads the log back at the start. A log that cannot be read, or does not fit itself, stops the broker.
 
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
 use millrace_engine::store::{FirstBatch, ReadError};
 use millrace_protocol::batch::{BatchBuilder, BatchError, BatchFields, BatchView};
@@ -107,7 +108,7 @@ async fn distribute<E: Env>(shard: &Shard<E>, entry: &Entry) {
 /// Reads the whole log and gives the image it adds up to.
 pub async fn replay<E: Env>(shard: &Shard<E>) -> Result<Image, ReplayError> {
     let store = shard.store();
-    store.create(PartitionId::METADATA);
+    store.create(PartitionId::METADATA, LogConfig { internal: true, ..LogConfig::default() });
     let mut image = Image::new();
     let mut offset = Offset::ZERO;
     loop {

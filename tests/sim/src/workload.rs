@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{AppendError, FirstBatch, Ticket};
 use millrace_protocol::batch::BatchView;
@@ -149,7 +150,7 @@ impl Session {
     async fn run(self, writer: Writer) {
         let id = writer.partition;
         self.pause().await;
-        self.broker.store(id).create(id);
+        self.broker.store(id).create(id, LogConfig::default());
         let mut answers = Vec::new();
         for _ in 0..writer.batch_count {
             if self.dice.one_in(writer.pauses_one_in) {
