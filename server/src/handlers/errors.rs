@@ -22,6 +22,7 @@ pub fn append(refusal: &AppendRefusal) -> ErrorCode {
             AppendError::UnknownLog => ErrorCode::UnknownTopicOrPartition,
             AppendError::Offline(failure) => log_failure(failure),
             AppendError::Sequence(error) => sequence(error),
+            AppendError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             AppendError::OffsetsExhausted => ErrorCode::KafkaStorageError,
             // Another leader, or this broker after its restart, takes it.
             AppendError::Closing => ErrorCode::NotLeaderOrFollower,
@@ -120,6 +121,7 @@ fn sequence(error: &SequenceError) -> ErrorCode {
 
 fn log_failure(failure: &Failure) -> ErrorCode {
     match failure {
+        Failure::Deleted => ErrorCode::UnknownTopicOrPartition,
         Failure::Io { .. } | Failure::Corrupt(_) => ErrorCode::KafkaStorageError,
     }
 }

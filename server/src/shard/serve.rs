@@ -221,7 +221,7 @@ fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request:
 
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {
     let id: PartitionId = query.partition;
-    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
+    let offsets = shard.store().offsets(id).await?;
     let found = |offset| FoundOffset { offset, timestamp_ms: None, leader_epoch: offsets.leader_epoch };
     match query.position {
         OffsetPosition::Earliest => Ok(Some(found(offsets.start))),
