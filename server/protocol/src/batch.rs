@@ -16,6 +16,7 @@
 //! looked at: its declared count and times are the producer's word, and our own readers must not trust them.
 
 mod builder;
+pub mod compression;
 mod header;
 mod records;
 
