@@ -19,6 +19,7 @@ mod builder;
 pub mod compression;
 mod header;
 mod records;
+mod rewriter;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ mod tests;
 pub use builder::{BatchBuilder, BatchFields, ProducerFields};
 pub use header::{Attributes, BATCH_BYTES_MIN, BatchHeader, Compression};
 pub use records::{Record, RecordHeader, RecordHeaders, Records};
+pub use rewriter::{BatchRewriter, write_emptied};
 
 use thiserror::Error;
 use zerocopy::FromBytes as _;
