@@ -6,6 +6,7 @@
 //! Modules in reading order: [`model`] names the quantities; [`mod@format`] fixes the bytes on disk; [`io`] holds the memory
 //! that is appended to and lent out; [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round
 //! of appends durable; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
+//! [`compaction`] takes outdated records out of batches.
 #![deny(unsafe_code)]
 
 pub mod model;
@@ -14,6 +15,7 @@ pub mod format;
 pub mod io;
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod journal;
 pub mod log;
 pub mod producer_state;

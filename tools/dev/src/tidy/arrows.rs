@@ -41,6 +41,8 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("engine/src/", "checkpoint", &["format", "io", "log", "model"]),
     ("engine/src/", "log", &["format", "io", "model", "producer_state", "segment"]),
     ("engine/src/", "journal", &["format", "io", "model"]),
+    // Pure: bytes in, bytes out.
+    ("engine/src/", "compaction", &["model"]),
     ("engine/src/", "producer_state", &["model"]),
     ("engine/src/", "segment", &["format", "io", "model"]),
     ("engine/src/", "format", &["model"]),
