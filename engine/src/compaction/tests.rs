@@ -152,6 +152,56 @@ fn the_newest_record_of_each_key_stays_where_it_was() {
     }
 }
 
+/// A log of eighty records as Kafka 4.3.1 wrote it, and what its `MemoryRecords.filterTo` left of it in two passes: at 5,000
+/// and at 9,000 ms, with 3,000 ms for tombstones, and producer 77 known by its last batch, at 50 to 59.
+const LEFT_BY_KAFKA: [[&[u8]; 3]; 5] = [
+    [
+        include_bytes!("../../testdata/compaction/none.log"),
+        include_bytes!("../../testdata/compaction/none.first"),
+        include_bytes!("../../testdata/compaction/none.second"),
+    ],
+    [
+        include_bytes!("../../testdata/compaction/gzip.log"),
+        include_bytes!("../../testdata/compaction/gzip.first"),
+        include_bytes!("../../testdata/compaction/gzip.second"),
+    ],
+    [
+        include_bytes!("../../testdata/compaction/snappy.log"),
+        include_bytes!("../../testdata/compaction/snappy.first"),
+        include_bytes!("../../testdata/compaction/snappy.second"),
+    ],
+    [
+        include_bytes!("../../testdata/compaction/lz4.log"),
+        include_bytes!("../../testdata/compaction/lz4.first"),
+        include_bytes!("../../testdata/compaction/lz4.second"),
+    ],
+    [
+        include_bytes!("../../testdata/compaction/zstd.log"),
+        include_bytes!("../../testdata/compaction/zstd.first"),
+        include_bytes!("../../testdata/compaction/zstd.second"),
+    ],
+];
+
+#[test]
+fn kafka_leaves_the_same_of_the_same_log() {
+    for ([log, first, second], codec) in LEFT_BY_KAFKA.into_iter().zip(logs::CODECS) {
+        let mut config = config(0..80);
+        config.now_ms = 5000;
+        config.tombstone_age_max = Duration::from_secs(3);
+        config.producers = BTreeMap::from([(77, Offset::new(59))]);
+        let ours = pass(log, &config);
+        assert_eq!(batches_of(&ours.log), batches_of(first), "{codec:?}");
+        assert_eq!(offsets(&ours.log).len(), 25);
+        config.now_ms = 9000;
+        config.dirty = Offset::new(80)..Offset::new(80);
+        let ours = pass(first, &config);
+        assert_eq!(batches_of(&ours.log), batches_of(second), "{codec:?}");
+        assert!(ours.cleaned.removed_count > 0);
+        let emptied = batches_of(second).into_iter().find(|batch| batch.records.is_empty()).unwrap();
+        assert_eq!((emptied.base, emptied.last, emptied.producer), (50, 59, (77, 1, 500)));
+    }
+}
+
 #[test]
 fn a_map_for_one_key_still_gets_to_the_end() {
     let mut builder = LogBuilder::default();
