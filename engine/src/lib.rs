@@ -7,6 +7,7 @@
 //! that is appended to and lent out; [`producer_state`] and [`epoch_cache`] are what batches say of producers and leaders;
 //! [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round of appends durable; [`store`] ties
 //! them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
+//! [`compaction`] takes outdated records out of batches.
 #![deny(unsafe_code)]
 
 pub mod model;
@@ -15,6 +16,7 @@ pub mod format;
 pub mod io;
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod epoch_cache;
 pub mod journal;
 pub mod log;

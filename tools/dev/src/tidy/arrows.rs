@@ -36,6 +36,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
         "store",
         &[
             "checkpoint",
+            "compaction",
             "epoch_cache",
             "format",
             "io",
@@ -70,6 +71,8 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("engine/src/", "segment_files", &["format", "io", "log", "model", "producer_state"]),
     ("engine/src/", "log", &["epoch_cache", "format", "io", "model", "producer_state", "segment"]),
     ("engine/src/", "journal", &["format", "io", "model"]),
+    // Pure: bytes in, bytes out.
+    ("engine/src/", "compaction", &["model"]),
     ("engine/src/", "producer_state", &["format", "model"]),
     ("engine/src/", "epoch_cache", &["model"]),
     ("engine/src/", "segment", &["format", "io", "model"]),
