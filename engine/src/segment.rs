@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
+use crate::format::parse_offset_name;
 use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::io::open_unfinished;
 use crate::model::{Offset, PartitionId, Position};
@@ -28,9 +29,7 @@ pub fn file_name(base_offset: Offset) -> String {
 
 /// Offset of the first record of the segment with this file name.
 pub fn parse_file_name(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    let offset: i64 = digits.parse().ok().filter(|offset| *offset >= 0)?;
-    (file_name(Offset::new(offset)) == name).then(|| Offset::new(offset))
+    parse_offset_name(name, ".log")
 }
 
 /// An open segment file. Cheap to clone.
