@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod index;
 pub mod journal;
+pub mod producers;
 pub mod segment_header;
 
 use crate::model::Offset;

@@ -277,7 +277,7 @@ impl<E: Env> Store<E> {
         }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
-        if let Verdict::Duplicate { base_offset, end_offset } = borrowed.contents.producers.check(batch.header())? {
+        if let Verdict::Duplicate { base_offset, end_offset, .. } = borrowed.contents.producers.check(batch.header())? {
             return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.durable(end_offset)) });
         }
         let memory_before = borrowed.tail.memory_bytes();

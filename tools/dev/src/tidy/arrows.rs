@@ -41,7 +41,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("engine/src/", "checkpoint", &["format", "io", "log", "model"]),
     ("engine/src/", "log", &["format", "io", "model", "producer_state", "segment"]),
     ("engine/src/", "journal", &["format", "io", "model"]),
-    ("engine/src/", "producer_state", &["model"]),
+    ("engine/src/", "producer_state", &["format", "model"]),
     ("engine/src/", "segment", &["format", "io", "model"]),
     ("engine/src/", "format", &["model"]),
     ("engine/src/", "io", &["model"]),
