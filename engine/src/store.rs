@@ -277,8 +277,12 @@ impl<E: Env> Store<E> {
         }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
-        if let Verdict::Duplicate { base_offset, end_offset, .. } = borrowed.contents.producers.check(batch.header())? {
-            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.durable(end_offset)) });
+        match borrowed.contents.producers.check(batch.header())? {
+            Verdict::Append => {}
+            Verdict::Duplicate { base_offset, end_offset, .. } => {
+                return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.durable(end_offset)) });
+            }
+            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
         }
         let memory_before = borrowed.tail.memory_bytes();
         let appended = borrowed.append(batch, epoch, |bytes| inner.env.disk().buffer(bytes));
