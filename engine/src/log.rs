@@ -141,6 +141,8 @@ pub struct Log<E: Env> {
     pub preparing: bool,
     /// A task finishes a rolled segment, or saves the log's state.
     pub finishing: bool,
+    /// Compaction works on its sealed segments.
+    pub compacting: bool,
     /// The log stands in the store's queue of logs with something to write.
     pub queued: bool,
     /// The next round writes the segment even for a small tail, and flushes.
@@ -167,6 +169,8 @@ pub struct Log<E: Env> {
     pub first_timestamp: Option<i64>,
     /// What idempotent producers have sent.
     pub producers: ProducerStates,
+    /// Records below were covered by a compaction pass in this life.
+    pub clean_end: Offset,
     /// Up to here the log's state is saved beside it; recovery reads what comes behind.
     pub saved_end: Position,
     /// The offset that the saved producers are of.
@@ -193,6 +197,7 @@ impl<E: Env> Log<E> {
             fill_bytes_next: crate::segment::FILL_BYTES_MIN,
             preparing: false,
             finishing: false,
+            compacting: false,
             queued: false,
             write_back_wanted: false,
             roll_wanted: false,
@@ -206,6 +211,7 @@ impl<E: Env> Log<E> {
             epochs: Vec::new(),
             first_timestamp: None,
             producers: ProducerStates::default(),
+            clean_end: Offset::ZERO,
             saved_end: RECORDS_START,
             saved_producers: None,
             waiters: Waiters::default(),
@@ -329,7 +335,7 @@ impl<E: Env> Log<E> {
         }
         let bytes = self.locate_active(position).plus(batch.bytes().len()).get();
         let age_ms = self.first_timestamp.map_or(0, |first| batch.header().max_timestamp.get().saturating_sub(first));
-        let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.segment_age_max.as_millis());
+        let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.roll_age_max().as_millis());
         bytes > self.config.segment_bytes || too_old
     }
 
@@ -394,6 +400,11 @@ impl<E: Env> Log<E> {
     /// Whether the active segment has no header yet.
     pub fn header_pending(&self) -> bool {
         self.active.as_ref().is_some_and(|active| active.header == HeaderState::Pending)
+    }
+
+    /// Whether a task works on its files.
+    pub fn is_worked_on(&self) -> bool {
+        self.preparing || self.finishing || self.compacting
     }
 
     /// Bytes that recovery would have to read.

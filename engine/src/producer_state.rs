@@ -288,6 +288,13 @@ impl ProducerStates {
         true
     }
 
+    /// The last offset of each producer's last batch.
+    pub fn last_offsets(&self) -> BTreeMap<i64, Offset> {
+        let producers = self.known.values().filter_map(|known| known.producer.as_ref());
+        let last = producers.map(|producer| (producer.id, producer.last().end_offset.get() - 1));
+        last.map(|(id, offset)| (id, Offset::new(offset))).collect()
+    }
+
     /// Producers in memory.
     pub fn known_count(&self) -> usize {
         self.known.len()

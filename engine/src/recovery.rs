@@ -37,7 +37,7 @@ use crate::store::StoreConfig;
 use journal_scan::{JournalError, JournaledLog, Needed};
 
 pub use journal_scan::live_rounds;
-pub(crate) use open::open_log;
+pub(crate) use open::{first_timestamp, open_log};
 pub use redistribute::redistribute;
 
 /// Logs whose pieces are written back at the same time.

@@ -27,6 +27,7 @@
 
 mod by_time;
 mod checkpointing;
+mod compacting;
 mod deleting;
 mod extents;
 mod failing;
@@ -90,6 +91,12 @@ pub struct StoreConfig {
     pub flush_interval_bytes: usize,
     /// How often logs are looked through for segments to delete.
     pub retention_interval: Duration,
+    /// How often logs are looked through for something to compact.
+    pub compaction_interval: Duration,
+    /// Memory for the keys of one compaction pass.
+    pub key_map_bytes_max: usize,
+    /// The most that the records of one batch may take when they are decompressed.
+    pub records_bytes_max: usize,
     /// A producer whose last batch is older is forgotten (`producer.id.expiration.ms`).
     pub producer_age_max: Duration,
 }
@@ -108,6 +115,9 @@ impl StoreConfig {
             flush_interval: Duration::from_secs(1),
             flush_interval_bytes: 16 * 1024 * 1024,
             retention_interval: Duration::from_secs(30),
+            compaction_interval: Duration::from_secs(15),
+            key_map_bytes_max: 16 * 1024 * 1024,
+            records_bytes_max: 32 * 1024 * 1024,
             producer_age_max: Duration::from_hours(24),
         }
     }
@@ -243,6 +253,7 @@ struct Inner<E: Env> {
     remains: RefCell<Vec<Remains>>,
     /// Tasks that remove logs.
     deleting: Cell<usize>,
+    compaction_failures: RefCell<BTreeMap<PartitionId, String>>,
     /// The background still opens logs.
     recovering: Cell<bool>,
     /// Logs that the background has dealt with.
@@ -288,6 +299,7 @@ impl<E: Env> Store<E> {
             failure: RefCell::new(None),
             remains: RefCell::default(),
             deleting: Cell::new(0),
+            compaction_failures: RefCell::default(),
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
             report: RefCell::new(recovered.report),
@@ -300,6 +312,7 @@ impl<E: Env> Store<E> {
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, open::run_background(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, maintenance::run(Rc::clone(&inner)));
+        env.tasks().spawn(TaskClass::Background, compacting::run(Rc::clone(&inner)));
         Ok(Self { inner })
     }
 

@@ -75,9 +75,7 @@ pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Fail
         let recovering = inner.failure.borrow().is_some() && !inner.stopped.get();
         if inner.checkpoint_running.get() || recovering {
             inner.round_ended.changed(rounds).await;
-        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing || log.borrow().finishing)
-            || inner.deleting.get() > 0
-        {
+        } else if inner.logs.borrow().values().any(|log| log.borrow().is_worked_on()) || inner.deleting.get() > 0 {
             inner.prepared.changed(prepared).await;
         } else {
             break;

@@ -107,7 +107,7 @@ pub(super) async fn remove_segments<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<
             let mut borrowed = log.borrow_mut();
             let start = borrowed.offsets.start();
             let first = borrowed.sealed.first().filter(|first| first.finished && first.end_offset <= start);
-            if first.is_none() || borrowed.recorded.is_some() || borrowed.start_unrecorded {
+            if first.is_none() || borrowed.recorded.is_some() || borrowed.start_unrecorded || borrowed.compacting {
                 return;
             }
             (borrowed.id, borrowed.sealed.remove(0).base_offset)

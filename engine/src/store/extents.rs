@@ -12,6 +12,7 @@ use crate::log::sealed::{SealedSegment, position_in_file};
 use crate::log::{Corruption, Failure, Log};
 use crate::model::{Offset, Position};
 use crate::producer_state::ProducerStates;
+use crate::recovery;
 use crate::recovery::scan::{self, Scan};
 use crate::segment::Segment;
 use crate::segment_files;
@@ -121,6 +122,16 @@ pub(super) async fn load_head<E: Env>(
     Ok(())
 }
 
+/// Largest timestamp of the first batch of a sealed segment.
+pub(super) async fn first_timestamp<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    base_offset: Offset,
+) -> Result<Option<i64>, ReadError> {
+    let segment = open(inner, log, base_offset).await.map_err(|error| unreadable(&error))?;
+    recovery::first_timestamp(&segment).await.map_err(|error| unreadable(&error))
+}
+
 async fn rebuild_index<E: Env>(
     inner: &Rc<Inner<E>>,
     log: &SharedLog<E>,
@@ -133,9 +144,9 @@ async fn rebuild_index<E: Env>(
         |position: u64, what: &str| Corruption { file: segment.path().to_owned(), position, what: what.to_owned() };
     let header = segment.header(id).await.map_err(|error| unreadable(&error))?;
     let header = header.ok_or_else(|| corrupt(0, scan::HEADER_DAMAGED))?;
-    let scan = Scan::of_segment(base_offset, header.compacted_end.is_some(), ProducerStates::default());
+    let scan = Scan::of_segment(base_offset, header.compacted, ProducerStates::default());
     let scan = scan.run(&inner.env, &segment, None).await.map_err(|error| unreadable(&error))?;
-    if scan.end.offset != end_offset && !(scan.compacted && scan.end.offset < end_offset) {
+    if !scan.is_complete(end_offset) {
         return Err(corrupt(scan.end.position.get(), scan.stop).into());
     }
     Ok(SegmentIndex { end: scan.end.position, offsets: scan.index, epochs: scan.epochs })

@@ -79,7 +79,7 @@ async fn quiesce<E: Env>(inner: &Inner<E>) {
         let (prepared, rounds) = (inner.prepared.version(), inner.round_ended.version());
         if inner.checkpoint_running.get() {
             inner.round_ended.changed(rounds).await;
-        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing || log.borrow().finishing) {
+        } else if inner.logs.borrow().values().any(|log| log.borrow().is_worked_on()) {
             inner.prepared.changed(prepared).await;
         } else {
             return;
