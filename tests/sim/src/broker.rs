@@ -42,7 +42,8 @@ impl Tuning {
         }
     }
 
-    fn store(&self, shard_index: u16) -> StoreConfig {
+    /// The configuration of one shard's store.
+    pub fn store(&self, shard_index: u16) -> StoreConfig {
         StoreConfig {
             directory: PathBuf::from(DIRECTORY),
             shard_index,
