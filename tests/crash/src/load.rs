@@ -36,6 +36,8 @@ pub struct Load {
     pub seed: u64,
     /// Identities of batches start here: those of two lives differ.
     pub identity_start: u64,
+    /// How often the store is opened, worked on and closed.
+    pub sessions: u64,
 }
 
 /// Opens the store below `root`.
@@ -86,14 +88,30 @@ async fn read_all<E: Env>(store: &Store<E>, id: PartitionId) -> Result<Vec<u8>, 
 }
 
 impl Load {
-    /// Runs every client to its end and closes the store.
-    pub async fn run<E: Env>(&self, env: &E, store: Store<E>, recorder: &Recorder) -> Result<(), String> {
-        let dice = Dice::new(self.seed, 2);
+    /// Runs all sessions; `store` is the first one's.
+    pub async fn run<E: Env>(&self, env: &E, root: &Path, store: Store<E>, recorder: &Recorder) -> Result<(), String> {
         let identities = Rc::new(Cell::new(self.identity_start));
+        self.run_session(env, store, recorder, Dice::new(self.seed, 2), &identities).await?;
+        for session in 1..self.sessions {
+            let (store, _) = open(env, root, &self.tuning).await?;
+            self.run_session(env, store, recorder, Dice::new(self.seed, 2 + session), &identities).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs every client to its end and closes the store.
+    async fn run_session<E: Env>(
+        &self,
+        env: &E,
+        store: Store<E>,
+        recorder: &Recorder,
+        dice: Dice,
+        identities: &Rc<Cell<u64>>,
+    ) -> Result<(), String> {
         let clients: Vec<_> = (self.workload.writers.iter())
             .map(|writer| {
                 let (env, store, recorder) = (env.clone(), store.clone(), recorder.clone());
-                let (dice, identities) = (dice.split(), Rc::clone(&identities));
+                let (dice, identities) = (dice.split(), Rc::clone(identities));
                 let client = Client { env: env.clone(), store, recorder, dice, identities, epoch: self.workload.epoch };
                 env.tasks().spawn(TaskClass::Network, client.run(*writer))
             })

@@ -34,14 +34,16 @@ use crate::trace::{Event, Recorder};
 
 /// Logs of a run, at most.
 const LOGS: usize = 5;
+/// The power fails at one acknowledgement in so many.
+const ACKNOWLEDGEMENT_ONE_IN: u64 = 3;
 /// The power fails at one in so many events that are no acknowledgements.
 const OTHER_EVENT_ONE_IN: u64 = 60;
 /// The same while a name is not durable: such moments are short and rare.
-const UNSETTLED_ONE_IN: u64 = 6;
+const UNSETTLED_ONE_IN: u64 = 8;
 /// One image in so many is recovered from a real directory too.
 const REAL_ONE_IN: u64 = 60;
 /// One image in so many has a second life.
-const SECOND_LIFE_ONE_IN: u64 = 40;
+const SECOND_LIFE_ONE_IN: u64 = 20;
 /// In a second life the power fails at one acknowledgement in so many.
 const SECOND_ACKNOWLEDGEMENT_ONE_IN: u64 = 6;
 
@@ -96,6 +98,7 @@ pub fn run(seed: u64, machine: Machine, nature: Nature) -> Result<Tally, String>
         workload: Workload::draw(&dice, dice.size(2, LOGS), dice.pick(&[20, 60, 120]), epoch(0)),
         seed: dice.draw(),
         identity_start: 0,
+        sessions: dice.pick(&[1, 2]),
     };
     let recording = match machine {
         Machine::Simulated => record_simulated(&Image::default(), seed, nature, &load, &[])?,
@@ -156,7 +159,7 @@ async fn record<E: Env>(
     let (store, recovered) = load::recover(&env, root, &load.tuning, logs.iter().copied()).await?;
     let mut events = recorder.take();
     let opened_at = events.len();
-    load.run(&env, store, &recorder).await?;
+    load.run(&env, root, store, &recorder).await?;
     events.extend(recorder.take());
     Ok(Recording { events, opened_at, recovered })
 }
@@ -182,7 +185,7 @@ impl Examination {
             let acknowledgement = matches!(event, Event::Acknowledged { .. });
             tally.acknowledgements += usize::from(acknowledgement);
             let one_in = match (acknowledgement, self.life) {
-                (true, 0) => 1,
+                (true, 0) => ACKNOWLEDGEMENT_ONE_IN,
                 (true, _) => SECOND_ACKNOWLEDGEMENT_ONE_IN,
                 (false, _) if device.has_unsettled_names() => UNSETTLED_ONE_IN,
                 (false, _) => OTHER_EVENT_ONE_IN,
@@ -222,7 +225,8 @@ impl Examination {
 
     /// Recovers an image, works on it, and has the power fail again.
     fn second_life(&self, image: &Image, ledger: &Ledger, dice: &Dice) -> Result<Tally, String> {
-        let workload = Workload { epoch: epoch(1), ..self.load.workload.clone() };
+        // A batch of the first life that comes back shows the sooner the less it differs: often in its content alone.
+        let workload = Workload { epoch: epoch(dice.pick(&[0, 0, 1])), ..self.load.workload.clone() };
         let load = Load { workload, seed: dice.draw(), identity_start: 1 << 32, ..self.load.clone() };
         let recording = record_simulated(image, dice.draw(), self.nature, &load, &logs())?;
         let life = Self { load, life: 1, nature: self.nature, seed: self.seed };

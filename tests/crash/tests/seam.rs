@@ -12,7 +12,9 @@ const SEEDS: u64 = 12;
 fn assert_noticed(lie: Lie, scope: FlushScope, noticed_min: usize) {
     let findings: Vec<String> =
         (0..SEEDS).filter_map(|seed| run(seed, Machine::Simulated, Nature { scope, lie: Some(lie) }).err()).collect();
-    findings.iter().for_each(|finding| println!("{finding}"));
+    for finding in &findings {
+        println!("{finding}");
+    }
     println!("{lie:?}, {scope:?}: noticed in {} of {SEEDS} runs", findings.len());
     assert!(findings.len() >= noticed_min, "{lie:?}: noticed in {} of {SEEDS} runs", findings.len());
 }
