@@ -21,3 +21,4 @@ pub mod place;
 pub mod power;
 
 pub mod kill;
+pub mod small_disk;

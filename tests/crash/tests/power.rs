@@ -6,7 +6,7 @@ use millrace_runtime::FlushScope;
 use millrace_sim::seeds;
 
 /// Seeds of a run that asks for no number.
-const SEEDS_DEFAULT: u64 = 8;
+const SEEDS_DEFAULT: u64 = 6;
 
 fn each_seed(machine: Machine, scope: FlushScope) {
     let asked =
@@ -14,7 +14,8 @@ fn each_seed(machine: Machine, scope: FlushScope) {
     let range = if asked { seeds::range() } else { 0..SEEDS_DEFAULT };
     let mut total = Tally::default();
     for seed in range {
-        let tally = run(seed, machine, Nature { scope, lie: None }).unwrap_or_else(|what| panic!("{what}"));
+        let tally = run(seed, machine, Nature { scope, lie: None })
+            .unwrap_or_else(|what| panic!("{what}\n  repeat it with: cargo dev crash --power --times 1 --seed {seed}"));
         total.acknowledgements += tally.acknowledgements;
         total.images += tally.images;
         total.real_recoveries += tally.real_recoveries;
