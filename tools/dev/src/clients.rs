@@ -1,4 +1,5 @@
-//! What the tests in tests/compat need beside Rust: foreign clients, and the real data they publish.
+//! What the tests in tests/compat and tests/crash need beside Rust: foreign clients, the real data they publish, and a small
+//! disk.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
 //! `target/compat` and is bound to a file in tests/compat/clients, whose copy lies beside the installed files as the mark
@@ -15,6 +16,8 @@ const PACKAGES: &[(&[&str], &str)] = &[
     (&["git", "--version"], "git"),
     (&["cc", "--version"], "gcc"),
     (&["kcat", "-V"], "kcat"),
+    (&["mkfs.ext4", "-V"], "e2fsprogs"),
+    (&["mount", "--version"], "mount"),
     (&["java", "-version"], "default-jre-headless"),
     (&["mvn", "-version"], "maven"),
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),

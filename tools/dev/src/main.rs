@@ -6,7 +6,9 @@
 mod ci;
 mod clients;
 mod codegen;
+mod crash;
 mod pipeline;
+mod plant;
 mod repository;
 mod simulation;
 mod test;
@@ -29,6 +31,10 @@ enum Task {
     Codegen(codegen::Arguments),
     /// Run the whole pipeline, as a build machine does.
     Ci(ci::Arguments),
+    /// Kill the broker under load, or fail the power of its disk, over and over.
+    Crash(crash::Arguments),
+    /// Break the storage engine in one known way at a time, and require that a test notices.
+    Plant(plant::Arguments),
     /// Run one seed of the simulation again, twice, and tell what happens in it.
     ReplaySeed(simulation::ReplayArguments),
     /// Run the storage engine under simulated machines that crash, fail and rot.
@@ -43,6 +49,8 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::Crash(arguments) => crash::run(&arguments),
+        Task::Plant(arguments) => plant::run(&arguments),
         Task::ReplaySeed(arguments) => simulation::replay(&arguments),
         Task::Sim(arguments) => simulation::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),

@@ -24,6 +24,12 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("tools/", "millrace_tools", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
     // Foreign clients judge compatibility: not one line of ours on the client's side.
     ("tests/compat/", "millrace_compat", &[]),
+    // What it kills and fills is the broker as clients see it; what loses power is the storage engine.
+    (
+        "tests/crash/",
+        "millrace_crash",
+        &["millrace_compat", "millrace_engine", "millrace_protocol::batch", "millrace_runtime", "millrace_sim"],
+    ),
     ("tests/sim/", "millrace_sim", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/", "", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
 ];
