@@ -72,6 +72,7 @@ pub fn refusal(refusal: &Refusal) -> ErrorCode {
         Refusal::InvalidConfig { .. } => ErrorCode::InvalidConfig,
         Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
         Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,
+        Refusal::TopicDeletionDisabled => ErrorCode::TopicDeletionDisabled,
         Refusal::ProducerIdsExhausted | Refusal::InvalidRegistration(_) => ErrorCode::UnknownServerError,
     }
 }

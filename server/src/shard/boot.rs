@@ -112,6 +112,8 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
         partition_count_default: defaults.partition_count,
         replication_factor_default: defaults.replication_factor,
         message_bytes_max: defaults.message_bytes_max,
+        topic_defaults: shard.topic_defaults().clone(),
+        delete_topics: shard.broker().config.metadata.delete_topics,
     }));
     let applied_index = image.applied_index();
     let load = |peer| shard.router().call(peer, Request::LoadImage { records: records.clone(), applied_index });

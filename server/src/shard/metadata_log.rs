@@ -73,6 +73,15 @@ fn decide<E: Env>(
             let planned = PlannedTopic { records: Vec::new(), ..planned };
             Ok((Decision::TopicCreated(planned), records))
         }
+        Proposal::AlterTopic { request, mode } => {
+            let records = controller.alter_topic(&image, &request)?;
+            let records = if mode == ProposalMode::Propose { records } else { Vec::new() };
+            Ok((Decision::TopicAltered, records))
+        }
+        Proposal::DeleteTopic(request) => {
+            let (topic, records) = controller.delete_topic(&image, &request)?;
+            Ok((Decision::TopicDeleted { topic: topic.id, name: topic.name.clone() }, records))
+        }
         Proposal::AllocateProducerIds => {
             let block = allocate_producer_ids(&image)?;
             Ok((Decision::ProducerIds { first: block.first, count: block.count }, block.records))

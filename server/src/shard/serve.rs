@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use millrace_engine::model::PartitionId;
+use millrace_engine::model::{Offset, PartitionId};
 use millrace_engine::store::{FirstBatch, ReadError, TimedOffset};
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::local::Event;
@@ -14,8 +14,8 @@ use millrace_runtime::{Env, Tasks};
 
 use super::budget::{Budget, Turn};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, FoundOffset, ListOffsets, OffsetPosition, OffsetQuery, Read, ReadPartition,
-    ReadReply, ReplyWhen,
+    Append, AppendRefusal, AppendedBatch, DeleteRecords, DeleteTarget, FoundOffset, ListOffsets, OffsetPosition,
+    OffsetQuery, Read, ReadPartition, ReadReply, ReplyWhen,
 };
 use super::placement::ShardIndex;
 use super::router::{Piece, ReadAnswer};
@@ -143,6 +143,15 @@ pub async fn list_offsets<E: Env>(
     results
 }
 
+/// Moves the start of logs forward, in order.
+pub async fn delete_records<E: Env>(shard: &Shard<E>, request: &DeleteRecords) -> Vec<Result<Offset, ReadError>> {
+    let mut results = Vec::with_capacity(request.targets.len());
+    for DeleteTarget { partition, before } in &request.targets {
+        results.push(move_start(shard, *partition, *before).await);
+    }
+    results
+}
+
 /// The event of a wait, as [`millrace_engine::store::Store::watch`] takes it.
 pub type WaitEvent = Rc<Event>;
 
@@ -217,6 +226,27 @@ fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request:
     if has_grown {
         event.notify();
     }
+}
+
+/// Moves a log's start to `before`, or to the high watermark; gives where it starts now. A start behind it stays.
+async fn move_start<E: Env>(shard: &Shard<E>, id: PartitionId, before: Option<Offset>) -> Result<Offset, ReadError> {
+    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
+    let before = before.unwrap_or(offsets.high_watermark);
+    if before > offsets.high_watermark {
+        return Err(ReadError::OffsetOutOfRange(offsets));
+    }
+    if before <= offsets.start {
+        return Ok(offsets.start);
+    }
+    delete_before(shard, id, before).await
+}
+
+/// Has the engine forget the records of a log below `before`.
+#[expect(clippy::unused_async, reason = "the engine's function waits for the device")]
+async fn delete_before<E: Env>(shard: &Shard<E>, id: PartitionId, before: Offset) -> Result<Offset, ReadError> {
+    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
+    tracing::warn!(partition = %id, %before, "records cannot be deleted yet");
+    Err(ReadError::OffsetOutOfRange(offsets))
 }
 
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {

@@ -1,6 +1,7 @@
 //! A whole broker of two shards in one thread, from a seed: requests, waiting across shards, leases, the end.
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
+mod admin;
 mod client;
 mod configs;
 mod hostile;
