@@ -91,6 +91,12 @@ pub enum AppendError {
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,
+    /// What is left of the disk is kept for the broker itself, so that space can be made again.
+    #[error("the disk is full: {free_bytes} bytes are free")]
+    DiskFull {
+        /// Bytes that are free on the disk of the data directory.
+        free_bytes: u64,
+    },
 }
 
 /// Why a read was refused.

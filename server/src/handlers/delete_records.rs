@@ -111,7 +111,7 @@ fn answer(partition_index: i32, result: &Result<Offset, ReadError>) -> DeleteRec
             let (error_code, low_watermark) = (ErrorCode::None.code(), start.get());
             DeleteRecordsPartitionResult { partition_index, low_watermark, error_code }
         }
-        Err(error) => refuse(partition_index, errors::read(error)),
+        Err(error) => refuse(partition_index, errors::read(error, errors::Naming::Name)),
     }
 }
 

@@ -114,12 +114,21 @@ pub fn shorten(key: &str) -> String {
 pub struct Defaults {
     /// Invariant: an entry for each of [`ROWS`], legal for it.
     values: BTreeMap<&'static str, String>,
+    /// Whether [`CLEANUP_POLICY`] among them says `compact`: every Produce request asks.
+    compacts: bool,
 }
 
 impl Defaults {
     /// What this broker's configuration comes to.
     pub fn new(effective: &[Effective]) -> Self {
-        Self { values: ROWS.iter().map(|row| (row.name, default_value(row, effective))).collect() }
+        let values: BTreeMap<_, _> = ROWS.iter().map(|row| (row.name, default_value(row, effective))).collect();
+        let compacts = has_policy(&values[CLEANUP_POLICY], "compact");
+        Self { values, compacts }
+    }
+
+    /// Whether the logs of a topic that sets `config` are compacted, and so their records need keys.
+    pub fn compacts(&self, config: &BTreeMap<String, String>) -> bool {
+        config.get(CLEANUP_POLICY).map_or(self.compacts, |text| has_policy(text, "compact"))
     }
 
     /// What holds for a topic that does not set `key`; empty for a key that is not in the table.
@@ -179,8 +188,7 @@ fn apply(config: &mut LogConfig, key: &str, text: &str) -> Option<()> {
     let text = text.trim();
     match key {
         CLEANUP_POLICY => {
-            let has = |policy| parse::parse_list(text).any(|word| word == policy);
-            config.cleanup_policy = match (has("compact"), has("delete")) {
+            config.cleanup_policy = match (has_policy(text, "compact"), has_policy(text, "delete")) {
                 (true, true) => CleanupPolicy::CompactAndDelete,
                 (true, false) => CleanupPolicy::Compact,
                 (false, _) => CleanupPolicy::Delete,
@@ -215,6 +223,10 @@ fn apply(config: &mut LogConfig, key: &str, text: &str) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+fn has_policy(policies: &str, policy: &str) -> bool {
+    parse::parse_list(policies).any(|word| word == policy)
 }
 
 /// A number of milliseconds. Kafka's largest number stands for never.

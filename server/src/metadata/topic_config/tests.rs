@@ -98,7 +98,12 @@ fn policies_come_in_any_order_and_may_be_none() {
     for both in ["compact,delete", "delete,compact", " delete , compact "] {
         assert_eq!(check("cleanup.policy", both, 100), Ok(()));
         assert_eq!(policy(both).cleanup_policy, CleanupPolicy::CompactAndDelete);
+        assert!(defaults(&[]).compacts(&BTreeMap::from([(CLEANUP_POLICY.to_owned(), both.to_owned())])));
     }
+    assert!(
+        !defaults(&[]).compacts(&BTreeMap::new())
+            && defaults(&["log.cleanup.policy=compact"]).compacts(&BTreeMap::new())
+    );
     assert_eq!(policy("delete").retention_bytes, Some(5));
     assert_eq!(check("cleanup.policy", "", 100), Ok(()));
     let neither = policy("");

@@ -140,6 +140,17 @@ pub struct BatchPlace {
     pub leader_epoch: LeaderEpoch,
     /// Where the batch lies in the frame.
     pub range: Range<usize>,
+    /// Whether its records may lack a key.
+    pub keys: Keys,
+}
+
+/// Whether records may lack a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// They may.
+    Optional,
+    /// They may not: the log is compacted.
+    Required,
 }
 
 /// When an append is answered.
@@ -156,6 +167,13 @@ pub enum ReplyWhen {
 pub enum AppendRefusal {
     /// It is not a batch that a producer may send.
     Invalid(BatchError),
+    /// Records of it lack the key that they need in a compacted log.
+    KeysMissing {
+        /// How many do.
+        count: usize,
+        /// Their places in the batch, the first ones only.
+        first: Vec<i32>,
+    },
     /// It was not taken.
     Refused(AppendError),
     /// It was taken, but may not be on the device.
@@ -237,6 +255,8 @@ pub struct AppendedBatch {
     pub base_offset: Offset,
     /// First offset the log still has.
     pub log_start_offset: Offset,
+    /// The broker's time that its records carry; `None` where they carry the producer's.
+    pub log_append_time_ms: Option<i64>,
 }
 
 /// Partitions of one Fetch request that one shard owns.
