@@ -4,8 +4,9 @@
 //! network, no requests and no cluster; the broker above it decides who may append and what a client may see.
 //!
 //! Modules in reading order: [`model`] names the quantities; [`mod@format`] fixes the bytes on disk; [`io`] holds the memory
-//! that is appended to and lent out; [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round
-//! of appends durable; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
+//! that is appended to and lent out; [`producer_state`] and [`epoch_cache`] are what batches say of producers and leaders;
+//! [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round of appends durable; [`store`] ties
+//! them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
 #![deny(unsafe_code)]
 
 pub mod model;
@@ -14,9 +15,11 @@ pub mod format;
 pub mod io;
 
 pub mod checkpoint;
+pub mod epoch_cache;
 pub mod journal;
 pub mod log;
 pub mod producer_state;
 pub mod recovery;
 pub mod segment;
+pub mod segment_files;
 pub mod store;

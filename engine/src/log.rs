@@ -1,39 +1,54 @@
-//! One partition's log in memory: its offsets, the bytes not yet in its segment, its index, and who waits for it.
+//! One partition's log in memory: its offsets, the bytes not yet in its segments, its indexes, and who waits for it.
 //!
-//! A [`Log`] does no I/O. The store's rounds ask it what is to be written, write it, and tell it what became durable.
+//! A [`Log`] does no I/O. The store's rounds ask it what is to be written, write it, and tell it what became of it.
+//!
+//! # Positions
+//!
+//! A position of a log is one rising byte address over all its segments: a segment has an *origin*, the position of its
+//! first record, on a block boundary behind the segment before it. Only segments that took appends in this life of the
+//! store have one; older ones are read by position in their file.
 //!
 //! ```text
-//! RECORDS_START          in_segment          durable                 written
+//!            in_segment          stored                  written
 //!      |----- segment file -----|-- journal only --|-- memory only --|
 //! ```
 //!
-//! Invariants: `in_segment <= durable <= written`; `durable..written` is in the tail's memory, and so is
-//! `in_segment..durable` (it has to be written to the segment one day).
+//! Invariants: `in_segment <= segment_stored <= stored <= written` and `in_segment <= durable`; `segment_stored..written`
+//! is in the tail's memory.
+//!
+//! # Lives
+//!
+//! A log that was not used since the store was opened is only *recorded*: nothing of it is in memory but where it was
+//! last known to be durable. Opening it (see [`crate::recovery`]) makes the rest. A log whose write failed goes back to
+//! that state: what is in memory is dropped as a whole, and it is opened again from the device.
 
 pub mod config;
 pub mod index;
 pub mod offsets;
+pub mod sealed;
 pub mod tail;
+pub mod waiters;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use millrace_protocol::batch::{self, BatchView};
-use millrace_runtime::local::{Event, OneshotReceiver, OneshotSender, oneshot};
+use millrace_runtime::local::{Event, OneshotReceiver};
 use millrace_runtime::{Disk, Env};
 use thiserror::Error;
 
 use crate::format::segment_header::RECORDS_START;
-use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
+use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
-use config::LogConfig;
-use index::OffsetIndex;
+use config::{LogConfig, TimestampType};
+use index::{OffsetIndex, SegmentIndex};
 use offsets::{LogOffsets, Mark, Offsets};
+use sealed::{SealedSegment, position_in_file};
 use tail::Tail;
+use waiters::Waiters;
 
-/// Why a log takes and gives nothing any more until it is recovered.
+/// Why a log takes and gives nothing until it is opened again.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Failure {
     /// Writing or flushing failed; what is on the device beyond the durable end is unknown.
@@ -47,6 +62,9 @@ pub enum Failure {
     /// Bytes that were durable are damaged.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// The log was deleted.
+    #[error("the log was deleted")]
+    Deleted,
 }
 
 /// Damage to bytes that were once durable.
@@ -61,57 +79,107 @@ pub struct Corruption {
     pub what: String,
 }
 
-/// Where bytes became durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InSegment {
-    /// In the log's segment.
-    Yes,
-    /// In the shard's journal only.
-    No,
-}
-
-/// The answer to a waiting append: durable, or the reason why it may not be.
+/// The answer to a waiting append: done as the log's flush policy says, or the reason why it may not be.
 pub type Durability = Result<(), Failure>;
 
-/// What is learnt by reading a log's batches.
-#[derive(Debug, Default)]
-pub struct LogContents {
-    /// Where batches start.
-    pub index: OffsetIndex,
-    /// What idempotent producers have sent.
-    pub producers: ProducerStates,
-}
-
-/// What recovery knows of a log.
-#[derive(Debug)]
-pub struct RecoveredLog {
-    /// First offset of its segment; `None` before the first append.
-    pub segment_base: Option<Offset>,
-    /// Its offsets; everything is in the segment.
-    pub offsets: Offsets,
-    /// How far it is known to have been durable. The end of the log, unless damage was found: then it is further on, and
-    /// checkpoints have to remember it, or the damage would pass for a torn end at the next start.
-    pub recorded_end: Mark,
-    /// What its segment's batches say; `None` when it was not read because it is known to be whole.
-    pub contents: Option<LogContents>,
-    /// Leader epoch of the last batch.
+/// Where a log was last known to be durable. All that is kept of a log that is not open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The log start offset.
+    pub start_offset: Offset,
+    /// Leader epoch of the last batch; -1 when that is not known.
     pub leader_epoch: LeaderEpoch,
-    /// Set when damage was found.
-    pub failure: Option<Failure>,
+    /// First offset of the segment that `end` lies in; `None` when nothing is known to have been appended.
+    pub segment_base: Option<Offset>,
+    /// The end of what is known to be durable, as a position in that segment's file. Damage below is corruption.
+    pub end: Mark,
+    /// The log ends exactly there.
+    pub clean: bool,
+    /// Bytes below `end` that are to be written to their segments before anything is read.
+    pub pieces: Vec<Piece>,
 }
 
-impl RecoveredLog {
-    /// A log that was never appended to.
-    pub fn empty() -> Self {
+/// Whole batches that are durable elsewhere than in their segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// First offset of the segment.
+    pub segment_base: Offset,
+    /// Where they belong in its file.
+    pub position: Position,
+    /// The batches.
+    pub bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Where it ends: the segment, and the position in it.
+    pub fn end(&self) -> (Offset, Position) {
+        (self.segment_base, self.position.plus(self.bytes.len()))
+    }
+}
+
+impl Recorded {
+    /// A log of which nothing is known.
+    pub fn nothing() -> Self {
         Self {
-            segment_base: None,
-            offsets: Offsets::recovered(Offset::ZERO, Mark::RECORDS_START),
-            recorded_end: Mark::RECORDS_START,
-            contents: Some(LogContents::default()),
+            start_offset: Offset::ZERO,
             leader_epoch: LeaderEpoch::new(-1),
-            failure: None,
+            segment_base: None,
+            end: Mark::RECORDS_START,
+            clean: false,
+            pieces: Vec::new(),
         }
     }
+}
+
+/// What opening a log from the device yields.
+pub struct OpenedLog<E: Env> {
+    /// All segments but the active one.
+    pub sealed: Vec<SealedSegment<E>>,
+    /// The active segment; `None` before the first append.
+    pub active: Option<ActiveSegment<E>>,
+    /// The log start offset.
+    pub start_offset: Offset,
+    /// The end of the log, as a position in the active segment's file. All of it is durable.
+    pub end: Mark,
+    /// Index of the active segment.
+    pub index: OffsetIndex,
+    /// The leader epochs that begin in the active segment.
+    pub epochs: Vec<EpochStart>,
+    /// Largest timestamp of the active segment's first batch.
+    pub first_timestamp: Option<i64>,
+    /// What idempotent producers have sent.
+    pub producers: ProducerStates,
+    /// Leader epoch of the last batch.
+    pub leader_epoch: LeaderEpoch,
+    /// Up to where, in the active segment's file, and up to which offset the log's state was found saved.
+    pub saved: Option<(Position, Offset)>,
+}
+
+/// The segment that takes appends.
+pub struct ActiveSegment<E: Env> {
+    /// First offset, also the file's name.
+    pub base_offset: Offset,
+    /// Position in the log of its first record. On a block boundary.
+    pub origin: Position,
+    /// The open file.
+    pub file: Option<Segment<E>>,
+    /// Up to here, in the file, extents are written with zeros or records. On a block boundary.
+    pub filled_end: Position,
+    /// The file still has the name of a prepared segment, and the one before it is not finished.
+    pub unnamed: bool,
+    /// What became of the file's header.
+    pub header: HeaderState,
+}
+
+/// What became of the header of a segment that was prepared without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderState {
+    /// The next round writes it.
+    Pending,
+    /// It is written, or about to be.
+    Written,
+    /// It is on the device.
+    Durable,
 }
 
 /// One partition's log.
@@ -121,74 +189,124 @@ pub struct Log<E: Env> {
     pub id: PartitionId,
     /// Its topic's configuration, as far as it concerns a log.
     pub config: LogConfig,
-    /// First offset of its segment file, once there is one.
-    pub segment_base: Option<Offset>,
-    /// Its segment, while it is open.
-    pub segment: Option<Segment<E>>,
+    /// Set while the log is not open. Everything below is empty then.
+    pub recorded: Option<Recorded>,
+    /// Why it cannot be used; goes when it is opened again.
+    pub failure: Option<Failure>,
+    /// Counts how often the log was discarded: what belongs to an earlier life is recognised by it.
+    pub life: u64,
+    /// Its older segments, by rising offset.
+    pub sealed: Vec<SealedSegment<E>>,
+    /// The segment that takes appends, once there is one.
+    pub active: Option<ActiveSegment<E>>,
+    /// The prepared next segment, filled up to the position given.
+    pub next: Option<(Segment<E>, Position)>,
     /// Its marks.
     pub offsets: Offsets,
-    /// Everything below is durable in the segment. Invariant: at most `offsets.durable()` while the log is online.
+    /// Everything below is written to segments.
+    pub segment_stored: Mark,
+    /// Everything below is durable in segments.
     pub in_segment: Mark,
-    /// Up to here the segment's extents are written with zeros or records. On a block boundary, 0 until it is open.
-    pub filled_end: Position,
     /// How many bytes the next step of filling adds.
     pub fill_bytes_next: u64,
-    /// A task fills the segment or loads the partial last block.
+    /// A task opens the log, fills its segment, prepares the next one or loads the partial last block.
     pub preparing: bool,
+    /// A task finishes a rolled segment, or saves the log's state.
+    pub finishing: bool,
     /// The log stands in the store's queue of logs with something to write.
     pub queued: bool,
-    /// The next round writes the segment even for a small tail.
+    /// The next round writes the segment even for a small tail, and flushes.
     pub write_back_wanted: bool,
-    /// The next round notes in the journal how far the log is durable in its segment.
+    /// A roll is due: the next segment is to be prepared.
+    pub roll_wanted: bool,
+    /// The log stands in the store's list of logs whose durable end the journal is to note.
     pub durable_end_unrecorded: bool,
+    /// The log stands in the store's list of logs with stored bytes that are not flushed.
+    pub unflushed: bool,
+    /// The journal is to note that the log start offset moved.
+    pub start_unrecorded: bool,
     /// The oldest journal round that holds bytes of this log which are not in its segment.
     pub pinned_sequence: Option<u64>,
-    /// Set once the log went offline.
-    pub failure: Option<Failure>,
     /// Leader epoch of the last batch.
     pub leader_epoch: LeaderEpoch,
     /// The bytes in memory.
     pub tail: Tail<<E::Disk as Disk>::Buffer>,
-    /// What the batches from `unread_end` on say.
-    pub contents: LogContents,
-    /// Batches below were not read yet: the log was closed in order and not used since.
-    pub unread_end: Position,
-    waiters: VecDeque<(Offset, OneshotSender<Durability>)>,
-    watches: Vec<(Offset, Weak<Event>)>,
+    /// Index of the active segment.
+    pub index: OffsetIndex,
+    /// The leader epochs that begin in the active segment.
+    pub epochs: Vec<EpochStart>,
+    /// Largest timestamp of the active segment's first batch, from which the segment's age is counted.
+    pub first_timestamp: Option<i64>,
+    /// What idempotent producers have sent.
+    pub producers: ProducerStates,
+    /// Up to here the log's state is saved beside it; recovery reads what comes behind.
+    pub saved_end: Position,
+    /// The offset that the saved producers are of.
+    pub saved_producers: Option<Offset>,
+    waiters: Waiters,
 }
 
 impl<E: Env> Log<E> {
-    /// The log as recovery found it.
-    pub fn new(id: PartitionId, recovered: RecoveredLog) -> Self {
-        let RecoveredLog { segment_base, offsets, recorded_end, contents, leader_epoch, failure } = recovered;
-        let unread_end = if contents.is_some() { RECORDS_START } else { offsets.durable().position };
+    /// An empty log that is not open.
+    pub fn new(id: PartitionId, config: LogConfig, recorded: Recorded) -> Self {
+        let end = Mark::RECORDS_START;
         Self {
             id,
-            config: LogConfig::default(),
-            segment_base,
-            segment: None,
-            in_segment: recorded_end,
-            offsets,
-            filled_end: Position::default(),
+            config,
+            recorded: Some(recorded),
+            failure: None,
+            life: 0,
+            sealed: Vec::new(),
+            active: None,
+            next: None,
+            offsets: Offsets::recovered(Offset::ZERO, end),
+            segment_stored: end,
+            in_segment: end,
             fill_bytes_next: crate::segment::FILL_BYTES_MIN,
             preparing: false,
+            finishing: false,
             queued: false,
             write_back_wanted: false,
+            roll_wanted: false,
             durable_end_unrecorded: false,
+            unflushed: false,
+            start_unrecorded: false,
             pinned_sequence: None,
-            failure,
-            leader_epoch,
+            leader_epoch: LeaderEpoch::new(-1),
             tail: Tail::default(),
-            contents: contents.unwrap_or_default(),
-            unread_end,
-            waiters: VecDeque::new(),
-            watches: Vec::new(),
+            index: OffsetIndex::default(),
+            epochs: Vec::new(),
+            first_timestamp: None,
+            producers: ProducerStates::default(),
+            saved_end: RECORDS_START,
+            saved_producers: None,
+            waiters: Waiters::default(),
         }
+    }
+
+    /// Takes in what was read from the device: the log is open.
+    pub fn open(&mut self, opened: OpenedLog<E>) {
+        let OpenedLog { sealed, active, start_offset, end, index, epochs, first_timestamp, .. } = opened;
+        let (producers, leader_epoch, saved) = (opened.producers, opened.leader_epoch, opened.saved);
+        self.recorded = None;
+        self.failure = None;
+        self.sealed = sealed;
+        self.active = active;
+        self.offsets = Offsets::recovered(start_offset, end);
+        (self.segment_stored, self.in_segment) = (end, end);
+        self.index = index;
+        self.epochs = epochs;
+        self.pinned_sequence = None;
+        self.first_timestamp = first_timestamp;
+        self.producers = producers;
+        self.leader_epoch = leader_epoch;
+        self.saved_end = saved.map_or(RECORDS_START, |(position, _)| position);
+        self.saved_producers = saved.map(|(_, offset)| offset);
     }
 
     /// What the broker may tell of the offsets.
     pub fn offsets(&self) -> LogOffsets {
-        let visible = self.offsets.visible().offset;
+        let visible = self.visible().offset;
         LogOffsets {
             start: self.offsets.start(),
             last_stable: visible,
@@ -198,60 +316,202 @@ impl<E: Env> Log<E> {
         }
     }
 
-    /// Copies a batch to the end of the log, with its base offset and `epoch` filled in, and returns that offset and what
-    /// resolves once the batch is durable. `None` when the offsets would leave the number range.
+    /// The log start offset, whether the log is open or not.
+    pub fn start_offset(&self) -> Offset {
+        self.recorded.as_ref().map_or(self.offsets.start(), |recorded| recorded.start_offset)
+    }
+
+    /// The end of what readers may see.
+    pub fn visible(&self) -> Mark {
+        self.offsets.visible(self.config.flush_policy)
+    }
+
+    /// Copies a batch to the end of the log, with its base offset and `epoch` filled in, and its time if the log's
+    /// configuration says so. Returns that offset and what resolves once the batch is acknowledged. `None` when the
+    /// offsets would leave the number range.
     pub fn append(
         &mut self,
         batch: &BatchView<'_>,
         epoch: LeaderEpoch,
+        now_ms: i64,
         allocate: impl FnOnce(usize) -> <E::Disk as Disk>::Buffer,
     ) -> Option<(Offset, OneshotReceiver<Durability>)> {
         let Mark { offset: base_offset, position } = self.offsets.written();
-        let end_offset = base_offset.checked_add(i64::from(batch.header().last_offset_delta.get()) + 1)?;
+        let header = batch.header();
+        let end_offset = base_offset.checked_add(i64::from(header.last_offset_delta.get()) + 1)?;
         let bytes = batch.bytes();
-        self.tail.append(position, bytes, |copy| batch::assign_offsets(copy, base_offset.get(), epoch.get()), allocate);
+        let append_time = (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let adjust = |copy: &mut [u8]| {
+            batch::assign_offsets(copy, base_offset.get(), epoch.get());
+            if let Some(time) = append_time {
+                batch::assign_log_append_time(copy, time);
+            }
+        };
+        self.tail.append(position, bytes, adjust, allocate);
         self.offsets.append(Mark { offset: end_offset, position: position.plus(bytes.len()) });
-        self.contents.index.push(base_offset, position, batch.header().max_timestamp.get());
-        self.contents.producers.note(batch.header(), base_offset, end_offset);
-        self.leader_epoch = epoch;
-        Some((base_offset, self.durable(end_offset)))
-    }
-
-    /// Resolves once everything below `end` is durable.
-    pub fn durable(&mut self, end: Offset) -> OneshotReceiver<Durability> {
-        let (sender, receiver) = oneshot();
-        if end <= self.offsets.durable().offset {
-            sender.send(Ok(()));
-        } else {
-            // Nearly always the last place; only one who waits for a duplicate comes in between.
-            let place = self.waiters.partition_point(|(other, _)| *other <= end);
-            self.waiters.insert(place, (end, sender));
+        let timestamp = append_time.unwrap_or(header.max_timestamp.get());
+        self.index.push(base_offset, self.locate_active(position), timestamp);
+        self.first_timestamp.get_or_insert(timestamp);
+        let mut header = *header;
+        header.max_timestamp.set(timestamp);
+        self.producers.note(&header, base_offset, end_offset);
+        if epoch > self.leader_epoch || self.epochs.is_empty() {
+            self.epochs.push(EpochStart { epoch, start_offset: base_offset });
         }
-        receiver
+        self.leader_epoch = epoch;
+        Some((base_offset, self.acknowledged(end_offset)))
     }
 
-    /// Bytes that are not in the segment yet.
+    /// Position in the active segment's file.
+    pub fn locate_active(&self, position: Position) -> Position {
+        position_in_file(position, self.origin())
+    }
+
+    /// Position in the log of the active segment's first record.
+    pub fn origin(&self) -> Position {
+        self.active.as_ref().map_or(RECORDS_START, |active| active.origin)
+    }
+
+    /// First offset of the active segment.
+    pub fn active_base(&self) -> Offset {
+        self.active.as_ref().map_or(Offset::ZERO, |active| active.base_offset)
+    }
+
+    /// The segment that holds `position`, by its first offset, and the position in its file.
+    ///
+    /// # Panics
+    /// When the position lies in a segment that took no appends in this life.
+    pub fn locate(&self, position: Position) -> (Offset, Position) {
+        if position >= self.origin() {
+            return (self.active_base(), self.locate_active(position));
+        }
+        let rolled = self.sealed.iter().rev().find_map(|sealed| {
+            let origin = sealed.origin.filter(|origin| *origin <= position)?;
+            Some((sealed.base_offset, position_in_file(position, origin)))
+        });
+        rolled.expect("what is in memory lies in a segment of this life")
+    }
+
+    /// Whether the active segment has its size or age, so that `batch` belongs into the next one.
+    pub fn roll_due(&self, batch: &BatchView<'_>) -> bool {
+        let Some(active) = &self.active else { return false };
+        let position = self.offsets.written().position;
+        if position == active.origin {
+            return false;
+        }
+        let bytes = self.locate_active(position).plus(batch.bytes().len()).get();
+        let age_ms = self.first_timestamp.map_or(0, |first| batch.header().max_timestamp.get().saturating_sub(first));
+        let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.segment_age_max.as_millis());
+        bytes > self.config.segment_bytes || too_old
+    }
+
+    /// Goes on in the prepared next segment, if there is one and the one before the active one is finished. Says by how
+    /// many bytes the end of the log moved.
+    pub fn roll(&mut self) -> Option<usize> {
+        self.active.as_ref().filter(|active| !active.unnamed && self.has_room())?;
+        let (file, filled_end) = self.next.take()?;
+        let active = self.active.take().expect("it was there above");
+        let end = self.offsets.written();
+        let origin = end.position.block_ceil();
+        let bytes = position_in_file(end.position, active.origin);
+        let index = SegmentIndex {
+            end: bytes,
+            offsets: std::mem::take(&mut self.index),
+            epochs: std::mem::take(&mut self.epochs),
+        };
+        self.sealed.push(SealedSegment {
+            base_offset: active.base_offset,
+            end_offset: end.offset,
+            bytes: bytes.get(),
+            origin: Some(active.origin),
+            file: active.file,
+            timestamp_max: index.offsets.timestamp_max(),
+            index: Some(Rc::new(index)),
+            finished: false,
+        });
+        let base_offset = end.offset;
+        let file = Some(file.renumbered(base_offset));
+        self.active =
+            Some(ActiveSegment { base_offset, origin, file, filled_end, unnamed: true, header: HeaderState::Pending });
+        self.first_timestamp = None;
+        self.tail.roll();
+        self.offsets.roll(origin);
+        self.segment_stored = self.behind_roll(self.segment_stored);
+        self.in_segment = self.behind_roll(self.in_segment);
+        self.roll_wanted = false;
+        Some(origin.bytes_since(end.position))
+    }
+
+    /// A mark at the end of the segment before the active one is the start of the active one.
+    pub fn behind_roll(&self, mark: Mark) -> Mark {
+        let at_start = self.active.as_ref().is_some_and(|active| active.base_offset == mark.offset);
+        if at_start { Mark { position: self.origin(), ..mark } } else { mark }
+    }
+
+    /// Resolves once everything below `end` is acknowledged.
+    pub fn acknowledged(&mut self, end: Offset) -> OneshotReceiver<Durability> {
+        self.waiters.append(end, self.visible().offset)
+    }
+
+    /// Bytes that are not written to a segment yet.
     pub fn unsegmented_bytes(&self) -> usize {
-        self.offsets.written().position.bytes_since(self.in_segment.position)
+        self.offsets.written().position.bytes_since(self.segment_stored.position)
     }
 
-    /// Bytes that are not durable yet.
-    pub fn undurable_bytes(&self) -> usize {
-        self.offsets.written().position.bytes_since(self.offsets.durable().position)
+    /// Bytes that are not written anywhere yet.
+    pub fn unstored_bytes(&self) -> usize {
+        self.offsets.written().position.bytes_since(self.offsets.stored().position)
+    }
+
+    /// Whether the active segment has no header yet.
+    pub fn header_pending(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.header == HeaderState::Pending)
+    }
+
+    /// Bytes that recovery would have to read.
+    pub fn unsaved_bytes(&self) -> usize {
+        self.offsets.written().position.bytes_since(self.saved_end)
+    }
+
+    /// Whether the active segment's header is on the device.
+    pub fn is_header_durable(&self) -> bool {
+        self.active.as_ref().is_none_or(|active| active.header == HeaderState::Durable)
+    }
+
+    /// Whether all that was appended is on the device, and the active segment's header with it.
+    pub fn is_durable(&self) -> bool {
+        self.is_header_durable() && self.offsets.durable() == self.offsets.written()
+    }
+
+    /// Whether a round has to write the segments: for what cannot be a piece in the journal.
+    pub fn needs_segment_write(&self) -> bool {
+        self.header_pending() || self.offsets.stored().position < self.origin()
     }
 
     /// Up to where the segment is to be filled now: a step further than now if all that was appended does not fit, or
     /// only just does.
     pub fn fill_target(&self) -> Option<Position> {
-        let needed_end = self.offsets.written().position.block_ceil();
+        let filled_end = self.active.as_ref().map_or(Position::default(), |active| active.filled_end);
+        let needed_end = self.locate_active(self.offsets.written().position).block_ceil();
         let reserve_end = Position::new(needed_end.get() + self.fill_bytes_next / 4);
-        let target = Position::new(needed_end.max(self.filled_end).get() + self.fill_bytes_next);
-        (reserve_end > self.filled_end).then_some(target)
+        let target = Position::new(needed_end.max(filled_end).get() + self.fill_bytes_next);
+        (reserve_end > filled_end).then_some(target)
+    }
+
+    /// Whether the next segment is to be prepared: a roll is due or near.
+    pub fn next_wanted(&self) -> bool {
+        let Some(active) = self.active.as_ref().filter(|active| !active.unnamed) else { return false };
+        let bytes = self.locate_active(self.offsets.written().position).get();
+        let near = bytes / 4 >= self.config.segment_bytes / 5;
+        self.next.is_none() && active.base_offset < self.offsets.written().offset && (near || self.roll_wanted)
     }
 
     /// Whether the segment is open and has room for all that was appended.
     pub fn has_room(&self) -> bool {
-        self.segment.is_some() && self.offsets.written().position.block_ceil() <= self.filled_end
+        let end = self.offsets.written().position;
+        self.active.as_ref().is_some_and(|active| {
+            active.file.is_some() && position_in_file(end, active.origin).block_ceil() <= active.filled_end
+        })
     }
 
     /// Whether an append has to wait until the partial last block is in memory.
@@ -259,53 +519,92 @@ impl<E: Env> Log<E> {
         self.tail.needs_prefix(self.offsets.written().position)
     }
 
-    /// Everything below `mark` became durable. Wakes whom that concerns.
-    pub fn make_durable(&mut self, mark: Mark, in_segment: InSegment) {
-        self.offsets.make_durable(mark);
-        if in_segment == InSegment::Yes {
-            self.in_segment = mark;
+    /// Everything below `mark` is written: to the segments, or to the journal.
+    pub fn make_stored(&mut self, mark: Mark, in_segment: bool) {
+        let mark = self.behind_roll(mark);
+        self.offsets.make_stored(mark);
+        if in_segment {
+            self.segment_stored = mark;
             self.tail.mark_written(mark.position);
-            self.pinned_sequence = None;
         }
-        while self.waiters.front().is_some_and(|(end, _)| *end <= mark.offset) {
-            if let Some((_, waiter)) = self.waiters.pop_front() {
-                waiter.send(Ok(()));
-            }
-        }
-        let visible = self.offsets.visible().offset;
-        self.watches.retain(|(beyond, event)| {
-            let passed = visible > *beyond;
-            if let Some(event) = event.upgrade().filter(|_| passed) {
-                event.notify();
-            }
-            !passed
-        });
+        self.waiters.advance(self.visible().offset);
     }
 
-    /// Takes the log offline: every waiter and watcher is told, nothing is appended or read any more.
-    pub fn fail(&mut self, failure: &Failure) {
-        if self.failure.is_some() {
+    /// Everything that is stored up to `stored`, and in segments up to `segment_stored`, was flushed.
+    pub fn make_durable(&mut self, stored: Mark, segment_stored: Mark) {
+        self.offsets.make_durable(self.behind_roll(stored));
+        self.in_segment = self.in_segment.max(self.behind_roll(segment_stored));
+        if self.in_segment == self.offsets.stored() {
+            self.pinned_sequence = None;
+        }
+        self.waiters.advance(self.visible().offset);
+    }
+
+    /// Takes the log offline: everyone who waits is told, and what is in memory is dropped. What is left is where it is
+    /// known to be durable, and the bytes for which only the journal has that.
+    pub fn discard(&mut self, failure: &Failure) {
+        self.failure = Some(failure.clone());
+        self.waiters.fail(failure);
+        if self.recorded.is_some() {
             return;
         }
-        self.failure = Some(failure.clone());
-        for (_, waiter) in self.waiters.drain(..) {
-            waiter.send(Err(failure.clone()));
+        let recorded = self.recorded();
+        let mut discarded = Self::new(self.id, self.config.clone(), recorded);
+        discarded.failure = self.failure.take();
+        discarded.life = self.life + 1;
+        discarded.leader_epoch = self.leader_epoch;
+        (discarded.preparing, discarded.finishing, discarded.queued) = (self.preparing, self.finishing, self.queued);
+        discarded.durable_end_unrecorded = self.durable_end_unrecorded;
+        (discarded.unflushed, discarded.start_unrecorded) = (self.unflushed, self.start_unrecorded);
+        discarded.pinned_sequence = self.pinned_sequence;
+        *self = discarded;
+    }
+
+    /// Where the log is known to be durable, with the bytes that only the journal holds.
+    pub fn recorded(&self) -> Recorded {
+        if let Some(recorded) = &self.recorded {
+            return recorded.clone();
         }
-        for (_, event) in self.watches.drain(..) {
-            if let Some(event) = event.upgrade() {
-                event.notify();
+        let durable = self.offsets.durable();
+        let (base, position) = self.locate(durable.position);
+        Recorded {
+            start_offset: self.offsets.start(),
+            leader_epoch: self.leader_epoch,
+            segment_base: self.active.as_ref().map(|_| base),
+            end: Mark { offset: durable.offset, position },
+            clean: false,
+            pieces: self.pieces(self.in_segment.position, durable.position),
+        }
+    }
+
+    /// Copies of what is in memory between two positions, cut at the borders of segments.
+    fn pieces(&self, start: Position, end: Position) -> Vec<Piece> {
+        let origins = self.sealed.iter().filter_map(|sealed| {
+            let origin = sealed.origin?;
+            Some((sealed.base_offset, origin, sealed.memory_end()?))
+        });
+        let active = (self.active_base(), self.origin(), self.offsets.written().position);
+        let start = start.max(self.tail.start().unwrap_or(end));
+        let mut pieces = Vec::new();
+        for (segment_base, origin, segment_end) in origins.chain([active]) {
+            let mut position = start.max(origin);
+            for slice in self.tail.slices(position, end.min(segment_end)) {
+                let bytes = slice.as_slice().to_vec();
+                let next = position.plus(bytes.len());
+                pieces.push(Piece { segment_base, position: position_in_file(position, origin), bytes });
+                position = next;
             }
         }
+        pieces
     }
 
     /// Notifies `event` once the high watermark passes `beyond`. True when it already has, or the log is offline: then
     /// nothing is armed.
     pub fn watch(&mut self, beyond: Offset, event: &Rc<Event>) -> bool {
-        if self.failure.is_some() || self.offsets.visible().offset > beyond {
+        if self.recorded.is_some() || self.visible().offset > beyond {
             return true;
         }
-        self.watches.retain(|(_, event)| event.strong_count() > 0);
-        self.watches.push((beyond, Rc::downgrade(event)));
+        self.waiters.watch(beyond, event);
         false
     }
 }

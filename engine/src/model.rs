@@ -54,6 +54,15 @@ impl LeaderEpoch {
     }
 }
 
+/// Where a leader epoch begins in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochStart {
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+    /// Offset of the first record that was appended in it.
+    pub start_offset: Offset,
+}
+
 /// Identity of a topic for its whole life (KIP-516): a topic made again under the same name has another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId([u8; 16]);

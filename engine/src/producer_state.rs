@@ -2,19 +2,18 @@
 //!
 //! Pure. For each producer id: its epoch and its last five batches, five being how many requests a producer may have in
 //! flight. A batch counts from the moment it is appended, before it is durable. The state is a function of the log's
-//! batches, so it is rebuilt by reading them.
+//! batches, so it is rebuilt by reading them, or by reading a snapshot and the batches behind it.
 //!
 //! A producer that is not known may start at any sequence: its batches may have been deleted (KIP-360).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use millrace_protocol::batch::BatchHeader;
 use thiserror::Error;
 
-use crate::model::Offset;
+use crate::format::producers::{self, Producer, ProducerBatch};
+use crate::model::{Offset, PartitionId};
 
-/// Batches remembered of a producer.
-const BATCHES_MAX: usize = 5;
 /// Producers remembered of one log. Past it the one that was silent for longest is forgotten, and may then start anywhere.
 const PRODUCERS_MAX: usize = 10_000;
 
@@ -50,6 +49,8 @@ pub enum Verdict {
         base_offset: Offset,
         /// Offset behind its last record.
         end_offset: Offset,
+        /// Its largest timestamp, in milliseconds: what the first answer told of it.
+        timestamp: i64,
     },
 }
 
@@ -59,65 +60,48 @@ pub struct ProducerStates {
     producers: BTreeMap<i64, Producer>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Producer {
-    epoch: i16,
-    /// Oldest first. Invariant: never empty, at most [`BATCHES_MAX`].
-    batches: VecDeque<Batch>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Batch {
-    base_sequence: i32,
-    last_sequence: i32,
-    base_offset: Offset,
-    end_offset: Offset,
-}
-
 impl ProducerStates {
-    /// Judges a batch that is about to be appended. Batches without a producer id are always new.
-    pub fn check(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
-        let Some(producer) = self.producers.get(&header.producer_id.get()) else { return Ok(Verdict::Append) };
-        let (epoch, base_sequence) = (header.producer_epoch.get(), header.base_sequence.get());
-        if epoch < producer.epoch {
-            return Err(SequenceError::StaleEpoch { found: epoch, current: producer.epoch });
-        }
-        let expected = if epoch == producer.epoch { producer.next_sequence() } else { 0 };
-        if epoch == producer.epoch {
-            let last_sequence = last_sequence(header);
-            let same = |batch: &&Batch| batch.base_sequence == base_sequence && batch.last_sequence == last_sequence;
-            if let Some(batch) = producer.batches.iter().find(same) {
-                return Ok(Verdict::Duplicate { base_offset: batch.base_offset, end_offset: batch.end_offset });
-            }
-        }
-        if base_sequence == expected {
-            Ok(Verdict::Append)
-        } else {
-            Err(SequenceError::OutOfOrder { found: base_sequence, expected })
-        }
+    /// The state that a snapshot of `partition` holds, and the offset it was made at; `None` when the bytes are no valid
+    /// snapshot of it. The batches from that offset on are still to be noted.
+    pub fn decode(partition: PartitionId, bytes: &[u8]) -> Option<(Offset, Self)> {
+        let (header, producers) = producers::decode(bytes)?;
+        let producers = producers.into_iter().map(|producer| (producer.id, producer)).collect();
+        (header.partition == partition).then_some((header.offset, Self { producers }))
     }
 
-    /// Remembers a batch that was appended at `base_offset`.
+    /// A snapshot, in whole blocks. `end` is the offset behind the last batch noted.
+    ///
+    /// # Panics
+    /// When a batch behind `end` was noted.
+    pub fn encode(&self, partition: PartitionId, end: Offset) -> Vec<u8> {
+        producers::encode(partition, end, self.producers.values())
+    }
+
+    /// Judges a batch that is about to be appended. Batches without a producer id are always new.
+    pub fn check(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
+        self.producers.get(&header.producer_id.get()).map_or(Ok(Verdict::Append), |producer| judge(producer, header))
+    }
+
+    /// Remembers a batch that was appended at `base_offset`. The header is the one in the log: a leader that assigns
+    /// timestamps has done so.
     pub fn note(&mut self, header: &BatchHeader, base_offset: Offset, end_offset: Offset) {
         let (id, epoch) = (header.producer_id.get(), header.producer_epoch.get());
         if id < 0 {
             return;
         }
-        let batch = Batch {
+        let batch = ProducerBatch {
             base_sequence: header.base_sequence.get(),
             last_sequence: last_sequence(header),
             base_offset,
             end_offset,
+            timestamp: header.max_timestamp.get(),
         };
-        let producer = self.producers.entry(id).or_insert_with(|| Producer { epoch, batches: VecDeque::new() });
-        if producer.epoch != epoch {
-            producer.epoch = epoch;
-            producer.batches.clear();
+        match self.producers.get_mut(&id) {
+            Some(producer) => producer.push(epoch, batch),
+            None => {
+                self.producers.insert(id, Producer::new(id, epoch, batch));
+            }
         }
-        if producer.batches.len() == BATCHES_MAX {
-            producer.batches.pop_front();
-        }
-        producer.batches.push_back(batch);
         if self.producers.len() > PRODUCERS_MAX {
             let silent =
                 self.producers.iter().min_by_key(|(_, producer)| producer.last().end_offset).map(|(id, _)| *id);
@@ -127,30 +111,44 @@ impl ProducerStates {
 
     /// Puts the state that older batches left in front of this one, which was built from later batches of the same log.
     pub fn prepend(&mut self, older: Self) {
-        for (id, old) in older.producers {
-            match self.producers.get_mut(&id) {
-                None => {
-                    self.producers.insert(id, old);
+        for (id, mut producer) in older.producers {
+            if let Some(newer) = self.producers.remove(&id) {
+                for batch in newer.batches() {
+                    producer.push(newer.epoch, *batch);
                 }
-                Some(new) if new.epoch == old.epoch => {
-                    let room = BATCHES_MAX - new.batches.len();
-                    for batch in old.batches.into_iter().rev().take(room) {
-                        new.batches.push_front(batch);
-                    }
-                }
-                Some(_) => {}
             }
+            self.producers.insert(id, producer);
         }
+    }
+
+    /// Forgets the producers whose last batch has a timestamp below `before_timestamp_ms` (`producer.id.expiration.ms`).
+    /// Kafka goes by the batch's own timestamp too, whoever assigned it.
+    pub fn expire(&mut self, before_timestamp_ms: i64) {
+        self.producers.retain(|_, producer| producer.last().timestamp >= before_timestamp_ms);
     }
 }
 
-impl Producer {
-    fn last(&self) -> &Batch {
-        self.batches.back().expect("a producer is known by a batch")
+fn judge(producer: &Producer, header: &BatchHeader) -> Result<Verdict, SequenceError> {
+    let (epoch, base_sequence) = (header.producer_epoch.get(), header.base_sequence.get());
+    if epoch < producer.epoch {
+        return Err(SequenceError::StaleEpoch { found: epoch, current: producer.epoch });
     }
-
-    fn next_sequence(&self) -> i32 {
-        advance(self.last().last_sequence, 1)
+    let mut expected = 0;
+    if epoch == producer.epoch {
+        expected = advance(producer.last().last_sequence, 1);
+        let last_sequence = last_sequence(header);
+        let same =
+            |batch: &&ProducerBatch| (batch.base_sequence, batch.last_sequence) == (base_sequence, last_sequence);
+        if let Some(ProducerBatch { base_offset, end_offset, timestamp, .. }) =
+            producer.batches().iter().find(same).copied()
+        {
+            return Ok(Verdict::Duplicate { base_offset, end_offset, timestamp });
+        }
+    }
+    if base_sequence == expected {
+        Ok(Verdict::Append)
+    } else {
+        Err(SequenceError::OutOfOrder { found: base_sequence, expected })
     }
 }
 
@@ -167,69 +165,4 @@ fn advance(sequence: i32, count: i32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView, ProducerFields};
-
-    fn header(id: i64, epoch: i16, base_sequence: i32, records: i32) -> BatchHeader {
-        let producer = Some(ProducerFields { id, epoch, base_sequence });
-        let mut builder = BatchBuilder::new(BatchFields { producer, ..BatchFields::default() });
-        (0..records).for_each(|_| builder.push(0, None, None));
-        *BatchView::parse(&builder.build()).unwrap().header()
-    }
-
-    fn note(states: &mut ProducerStates, header: &BatchHeader, base: i64) {
-        assert_eq!(states.check(header), Ok(Verdict::Append));
-        let end = base + i64::from(header.record_count.get());
-        states.note(header, Offset::new(base), Offset::new(end));
-    }
-
-    #[test]
-    fn the_last_five_batches_are_recognised_and_older_ones_refused() {
-        let mut states = ProducerStates::default();
-        for number in 0..6 {
-            note(&mut states, &header(7, 0, number * 2, 2), i64::from(number) * 2);
-        }
-        for number in 1..6 {
-            let (base_offset, end_offset) = (Offset::new(number * 2), Offset::new(number * 2 + 2));
-            let again = header(7, 0, i32::try_from(number).unwrap() * 2, 2);
-            assert_eq!(states.check(&again), Ok(Verdict::Duplicate { base_offset, end_offset }));
-        }
-        assert_eq!(states.check(&header(7, 0, 0, 2)), Err(SequenceError::OutOfOrder { found: 0, expected: 12 }));
-        assert_eq!(states.check(&header(7, 0, 13, 1)), Err(SequenceError::OutOfOrder { found: 13, expected: 12 }));
-        assert_eq!(states.check(&header(8, 0, 99, 1)), Ok(Verdict::Append), "an unknown producer starts anywhere");
-        assert_eq!(states.check(&header(-1, -1, -1, 1)), Ok(Verdict::Append));
-    }
-
-    #[test]
-    fn a_new_epoch_starts_at_zero_and_fences_the_old_one() {
-        let mut states = ProducerStates::default();
-        note(&mut states, &header(7, 3, 40, 1), 0);
-        assert_eq!(states.check(&header(7, 4, 41, 1)), Err(SequenceError::OutOfOrder { found: 41, expected: 0 }));
-        note(&mut states, &header(7, 4, 0, 1), 1);
-        assert_eq!(states.check(&header(7, 3, 41, 1)), Err(SequenceError::StaleEpoch { found: 3, current: 4 }));
-    }
-
-    #[test]
-    fn sequences_wrap_to_zero() {
-        let mut states = ProducerStates::default();
-        note(&mut states, &header(7, 0, i32::MAX - 1, 3), 0);
-        note(&mut states, &header(7, 0, 1, 1), 3);
-        assert_eq!(advance(i32::MAX, 1), 0);
-    }
-
-    #[test]
-    fn state_built_in_two_halves_is_the_same() {
-        let headers: Vec<_> = (0..9).map(|number| header(i64::from(number % 2), 0, number / 2, 1)).collect();
-        let (mut whole, mut older, mut newer) =
-            (ProducerStates::default(), ProducerStates::default(), ProducerStates::default());
-        for (number, header) in headers.iter().enumerate() {
-            let base = i64::try_from(number).unwrap();
-            whole.note(header, Offset::new(base), Offset::new(base + 1));
-            let half = if number < 5 { &mut older } else { &mut newer };
-            half.note(header, Offset::new(base), Offset::new(base + 1));
-        }
-        newer.prepend(older);
-        assert_eq!(newer, whole);
-    }
-}
+mod tests;

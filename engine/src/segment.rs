@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
+use crate::format::parse_offset_name;
 use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::io::open_unfinished;
 use crate::model::{Offset, PartitionId, Position};
@@ -21,6 +22,9 @@ pub const FILL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest single write of zeros, in bytes.
 const FILL_WRITE_BYTES: usize = 1024 * 1024;
 
+/// Name of the prepared segment, and of the active one until the one before it is finished.
+pub const NEXT_FILE_NAME: &str = "next-segment";
+
 /// Name of a segment file: the offset of its first record in twenty digits, as in Kafka.
 pub fn file_name(base_offset: Offset) -> String {
     format!("{base_offset:020}.log", base_offset = base_offset.get())
@@ -28,9 +32,7 @@ pub fn file_name(base_offset: Offset) -> String {
 
 /// Offset of the first record of the segment with this file name.
 pub fn parse_file_name(name: &str) -> Option<Offset> {
-    let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
-    let offset: i64 = digits.parse().ok().filter(|offset| *offset >= 0)?;
-    (file_name(Offset::new(offset)) == name).then(|| Offset::new(offset))
+    parse_offset_name(name, ".log")
 }
 
 /// An open segment file. Cheap to clone.
@@ -51,17 +53,15 @@ impl<E: Env> Segment<E> {
     ///
     /// A file of that name left behind by a crash in the middle of this function is replaced: nothing that was
     /// acknowledged can be in a segment whose making did not end.
-    pub async fn create(env: &E, logs: &Path, id: PartitionId) -> io::Result<Self> {
+    pub async fn create(env: &E, logs: &Path, id: PartitionId, base_offset: Offset) -> io::Result<Self> {
         let disk = env.disk();
         let directory = logs.join(id.directory_name());
         disk.create_dir_all(&directory).await?;
-        let path = directory.join(file_name(Offset::ZERO));
+        let path = directory.join(file_name(base_offset));
         let unfinished = directory.join("new-segment");
         let file = open_unfinished(env, &unfinished).await?;
-        let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
-        let mut block = disk.buffer(BLOCK_BYTES);
-        SegmentHeader { partition: id, base_offset: Offset::ZERO }.encode(block.as_mut_slice());
-        segment.file.write_at(Rc::new(block), 0).await?;
+        let segment = Self { file, base_offset, path: Rc::new(path) };
+        segment.write_header(env, id, None).await?;
         // The header is new here and the file's own flush covers it. Written over a filled extent, it could be lost
         // with another file's flush of the device.
         segment.fill(env, RECORDS_START, Position::new(FILL_BYTES_MIN)).await?;
@@ -71,18 +71,69 @@ impl<E: Env> Segment<E> {
         Ok(segment)
     }
 
-    /// Opens a segment that exists. The header is not looked at: recovery did that.
+    /// Prepares the segment that will follow the active one, filled up to [`FILL_BYTES_MIN`] and durable under the name
+    /// [`NEXT_FILE_NAME`]. Its header is zeros until it is used: only then is its first offset known.
+    pub async fn prepare_next(env: &E, logs: &Path, id: PartitionId) -> io::Result<Self> {
+        let directory = logs.join(id.directory_name());
+        let unfinished = directory.join("new-segment");
+        let path = directory.join(NEXT_FILE_NAME);
+        let file = open_unfinished(env, &unfinished).await?;
+        let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
+        segment.fill(env, Position::default(), Position::new(FILL_BYTES_MIN)).await?;
+        env.disk().rename(&unfinished, &segment.path).await?;
+        env.disk().sync_dir(&directory).await?;
+        Ok(segment)
+    }
+
+    /// The prepared segment, whose first offset is known now.
+    #[must_use]
+    pub fn renumbered(self, base_offset: Offset) -> Self {
+        Self { base_offset, ..self }
+    }
+
+    /// Gives a prepared segment that is in use the name of its first offset, durably.
+    pub async fn rename(&self, env: &E) -> io::Result<Self> {
+        let directory = self.path.parent().expect("a segment lies in its log's directory");
+        let path = directory.join(file_name(self.base_offset));
+        env.disk().rename(&self.path, &path).await?;
+        env.disk().sync_dir(directory).await?;
+        Ok(Self { path: Rc::new(path), ..self.clone() })
+    }
+
+    /// Opens a segment that exists. The header is not looked at.
     pub async fn open(env: &E, logs: &Path, id: PartitionId, base_offset: Offset) -> io::Result<Self> {
         let path = logs.join(id.directory_name()).join(file_name(base_offset));
         let file = env.disk().open(&path, OpenMode::Existing).await?;
         Ok(Self { file, base_offset, path: Rc::new(path) })
     }
 
-    /// Whether the file says that it is this partition's segment. A name in the file system proves nothing.
-    pub async fn header_holds(&self, id: PartitionId) -> io::Result<bool> {
+    /// Opens the file at `path`, whatever its name, as the segment its header says it is; `None` when the header does not
+    /// hold or names another partition.
+    pub async fn open_by_header(env: &E, path: PathBuf, id: PartitionId) -> io::Result<Option<(Self, SegmentHeader)>> {
+        let file = env.disk().open(&path, OpenMode::Existing).await?;
+        let segment = Self { file, base_offset: Offset::ZERO, path: Rc::new(path) };
+        let header = segment.read_header().await?.filter(|header| header.partition == id);
+        Ok(header.map(|header| (segment.renumbered(header.base_offset), header)))
+    }
+
+    /// The header; `None` when it does not hold, or is another's than this partition's and first offset's. A name in
+    /// the file system proves nothing.
+    pub async fn header(&self, id: PartitionId) -> io::Result<Option<SegmentHeader>> {
+        let header = self.read_header().await?;
+        Ok(header.filter(|header| header.partition == id && header.base_offset == self.base_offset))
+    }
+
+    async fn read_header(&self) -> io::Result<Option<SegmentHeader>> {
         let block = self.read(Position::default(), BLOCK_BYTES).await?;
-        let header = block.and_then(|block| SegmentHeader::decode(block.as_slice()));
-        Ok(header == Some(SegmentHeader { partition: id, base_offset: self.base_offset }))
+        Ok(block.and_then(|block| SegmentHeader::decode(block.as_slice())))
+    }
+
+    /// Writes the header. Durable after the next flush.
+    pub async fn write_header(&self, env: &E, id: PartitionId, compacted_end: Option<Offset>) -> io::Result<()> {
+        let mut block = env.disk().buffer(BLOCK_BYTES);
+        let base_offset = self.base_offset;
+        SegmentHeader { partition: id, base_offset, compacted_end }.encode(block.as_mut_slice());
+        self.file.write_at(Rc::new(block), 0).await
     }
 
     /// First offset of the segment.
@@ -125,6 +176,11 @@ impl<E: Env> Segment<E> {
     /// Reads whole blocks from `position`, a block boundary; shorter or `None` at the end of the file.
     pub async fn read(&self, position: Position, bytes: usize) -> io::Result<Option<<E::Disk as Disk>::Buffer>> {
         self.file.read_at(position.get(), bytes.next_multiple_of(BLOCK_BYTES)).await
+    }
+
+    /// Cuts the file behind the block that holds `end`: what lies there is zeros.
+    pub async fn trim(&self, end: Position) -> io::Result<()> {
+        self.file.truncate(end.block_ceil().get()).await
     }
 
     /// Flushes this file alone.

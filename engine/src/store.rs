@@ -22,34 +22,46 @@
 //!
 //! # Failure
 //!
-//! A failed segment write takes its log offline. A failed journal write or flush takes every log of the shard offline:
-//! after it, nobody knows what is on the device. Restarting recovers them.
+//! A failed segment write takes its log offline, a failed journal write or flush every log of the shard: after it, nobody
+//! knows what is on the device. Either way what is in memory is dropped and recovered from the device (see `failing`).
 
+mod by_time;
 mod checkpointing;
-mod contents;
+mod deleting;
+mod extents;
+mod failing;
+mod finish;
+mod maintenance;
+mod open;
 mod prepare;
 mod read;
 mod round;
 
 use std::cell::{Cell, RefCell};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::local::{Event, OneshotReceiver};
-use millrace_runtime::{Disk, Env, FlushScope, TaskClass, Tasks};
+use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
 use crate::journal::Journal;
 use crate::log::config::LogConfig;
 use crate::log::offsets::LogOffsets;
-use crate::log::{Corruption, Durability, Failure, Log, RecoveredLog};
+use crate::log::{Corruption, Durability, Failure, Log, OpenedLog, Recorded};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
 use crate::recovery::{self, OpenError, RecoveryReport};
+use crate::segment::Segment;
 
-pub use read::{FirstBatch, Read, TimeQuery, TimedOffset};
+use deleting::Remains;
+
+pub use by_time::{TimeQuery, TimedOffset};
+pub use read::{FirstBatch, Read};
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
 pub const INLINE_BYTES_MAX: usize = 32 * 1024;
@@ -71,6 +83,33 @@ pub struct StoreConfig {
     pub write_buffer_bytes_max: usize,
     /// Memory for bytes that are durable already and kept for readers at the tail.
     pub tail_cache_bytes_max: usize,
+    /// Logs with `flush.policy=interval` are flushed at least this often, if anything was written.
+    pub flush_interval: Duration,
+    /// A flush is due once this many bytes were written without one.
+    pub flush_interval_bytes: usize,
+    /// How often logs are looked through for segments to delete.
+    pub retention_interval: Duration,
+    /// A producer whose last batch is older is forgotten (`producer.id.expiration.ms`).
+    pub producer_age_max: Duration,
+}
+
+impl StoreConfig {
+    /// The only shard of the directory, with limits that suit a small machine.
+    pub fn at(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            shard_index: 0,
+            shard_count: 1,
+            journal_bytes: 16 * 1024 * 1024,
+            round_bytes_max: 4 * 1024 * 1024,
+            write_buffer_bytes_max: 16 * 1024 * 1024,
+            tail_cache_bytes_max: 16 * 1024 * 1024,
+            flush_interval: Duration::from_secs(1),
+            flush_interval_bytes: 16 * 1024 * 1024,
+            retention_interval: Duration::from_secs(30),
+            producer_age_max: Duration::from_hours(24),
+        }
+    }
 }
 
 /// Why an append was refused.
@@ -85,6 +124,14 @@ pub enum AppendError {
     /// The batch does not follow its producer's last one.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The batch comes from a leader that was replaced.
+    #[error("leader epoch {} is older than the log's last one, {}", found.get(), current.get())]
+    StaleLeaderEpoch {
+        /// The epoch of the append.
+        found: LeaderEpoch,
+        /// The epoch of the last batch.
+        current: LeaderEpoch,
+    },
     /// The log's offsets are used up.
     #[error("the log's offsets are used up")]
     OffsetsExhausted,
@@ -168,10 +215,24 @@ struct Inner<E: Env> {
     eviction: RefCell<VecDeque<SharedLog<E>>>,
     /// Memory of all tails, in bytes.
     tail_bytes: Cell<usize>,
-    /// Bytes appended and not durable.
-    undurable_bytes: Cell<usize>,
+    /// Bytes appended and not written.
+    unstored_bytes: Cell<usize>,
+    /// Bytes written and not flushed.
+    unflushed_bytes: Cell<usize>,
+    /// Logs with such bytes.
+    unflushed: RefCell<Vec<SharedLog<E>>>,
+    /// Their files, where a flush reaches one file only.
+    unflushed_files: RefCell<Vec<Segment<E>>>,
+    /// The next round flushes, whoever waits.
+    flush_due: Cell<bool>,
+    /// A timer runs that makes a flush due.
+    flush_armed: Cell<bool>,
     /// Logs whose durable end the journal's next round is to note.
     unrecorded: RefCell<Vec<SharedLog<E>>>,
+    /// Logs whose start the journal's next round is to note.
+    moved_starts: RefCell<Vec<SharedLog<E>>>,
+    /// A round is under way.
+    round_running: Cell<bool>,
     /// Tasks that create, open or fill segments, and load their partial last blocks.
     preparing: Cell<usize>,
     /// Notified when one of those tasks ends.
@@ -183,20 +244,32 @@ struct Inner<E: Env> {
     checkpoint_running: Cell<bool>,
     /// Why the whole shard is offline.
     failure: RefCell<Option<Failure>>,
+    /// Directories of deleted logs.
+    remains: RefCell<Vec<Remains>>,
+    /// Tasks that remove logs.
+    deleting: Cell<usize>,
+    /// The background still opens logs.
+    recovering: Cell<bool>,
+    /// Logs that the background has dealt with.
+    recovered_count: Cell<usize>,
+    report: RefCell<RecoveryReport>,
 }
 
 impl<E: Env> Store<E> {
-    /// Recovers the shard's logs (those that `owned` says are its own) and starts its rounds.
-    pub async fn open(
-        env: E,
-        config: StoreConfig,
-        owned: impl Fn(PartitionId) -> bool,
-    ) -> Result<(Self, RecoveryReport), OpenError> {
+    /// Recovers the shard's logs (those that `owned` says are its own) and starts its rounds. The logs themselves are
+    /// opened when they are first used, and in the background after a stop that was not in order; see
+    /// [`Self::recovered`].
+    pub async fn open(env: E, config: StoreConfig, owned: impl Fn(PartitionId) -> bool) -> Result<Self, OpenError> {
         let recovered = recovery::recover_shard(&env, &config, owned).await?;
         let logs_directory = recovery::logs_directory(&config.directory);
         let flush_scope =
             env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
-        let logs = recovered.logs.into_iter().map(|(id, log)| (id, Rc::new(RefCell::new(Log::new(id, log)))));
+        let logs = recovered.logs.into_iter().map(|(id, recorded)| {
+            // Until somebody says how long its records are kept, none is too old.
+            let config = LogConfig { retention_bytes: None, retention_age_max: None, ..LogConfig::default() };
+            let log = Log::new(id, config, recorded);
+            (id, Rc::new(RefCell::new(log)))
+        });
         let inner = Rc::new(Inner {
             logs: RefCell::new(logs.collect()),
             journal: RefCell::new(recovered.journal),
@@ -205,22 +278,54 @@ impl<E: Env> Store<E> {
             round_ended: Event::default(),
             eviction: RefCell::default(),
             tail_bytes: Cell::new(0),
-            undurable_bytes: Cell::new(0),
+            unstored_bytes: Cell::new(0),
+            unflushed_bytes: Cell::new(0),
+            unflushed: RefCell::default(),
+            unflushed_files: RefCell::default(),
+            flush_due: Cell::new(false),
+            flush_armed: Cell::new(false),
             unrecorded: RefCell::default(),
+            moved_starts: RefCell::default(),
+            round_running: Cell::new(false),
             preparing: Cell::new(0),
             prepared: Event::default(),
             closing: Cell::new(false),
             stopped: Cell::new(false),
             checkpoint_running: Cell::new(false),
             failure: RefCell::new(None),
+            remains: RefCell::default(),
+            deleting: Cell::new(0),
+            recovering: Cell::new(true),
+            recovered_count: Cell::new(0),
+            report: RefCell::new(recovered.report),
             env: env.clone(),
             config,
             logs_directory,
             flush_scope,
         });
-        // The rounds' task runs until `close`, which waits for it by its effects.
+        // These tasks run until `close`, which waits for them by their effects.
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
-        Ok((Self { inner }, recovered.report))
+        env.tasks().spawn(TaskClass::Background, open::run_background(Rc::clone(&inner)));
+        env.tasks().spawn(TaskClass::Background, maintenance::run(Rc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Waits until every log that may not have ended in order was opened, and says what recovery did.
+    pub async fn recovered(&self) -> RecoveryReport {
+        loop {
+            let version = self.inner.prepared.version();
+            if !self.inner.recovering.get() {
+                return self.inner.report.borrow().clone();
+            }
+            self.inner.prepared.changed(version).await;
+        }
+    }
+
+    /// How many of the shard's logs recovery has dealt with, and how many there are.
+    pub fn recovery_progress(&self) -> (usize, usize) {
+        let log_count = self.inner.report.borrow().log_count;
+        let done = if self.inner.recovering.get() { self.inner.recovered_count.get() } else { log_count };
+        (done, log_count)
     }
 
     /// Registers an empty log; nothing is on the device before its first append. A log that is there already, as after a
@@ -228,14 +333,18 @@ impl<E: Env> Store<E> {
     /// written any more.
     pub fn create(&self, id: PartitionId, config: LogConfig) {
         let mut logs = self.inner.logs.borrow_mut();
-        let log = logs.entry(id).or_insert_with(|| {
-            let mut log = Log::new(id, RecoveredLog::empty());
-            if let Some(failure) = &*self.inner.failure.borrow() {
-                log.fail(failure);
+        match logs.entry(id) {
+            Entry::Occupied(log) => log.get().borrow_mut().config = config,
+            Entry::Vacant(place) => {
+                let mut log = Log::new(id, config, Recorded::nothing());
+                // There is nothing to read, so there is nothing to wait for.
+                log.open(OpenedLog::empty(Offset::ZERO));
+                if let Some(failure) = &*self.inner.failure.borrow() {
+                    log.discard(failure);
+                }
+                place.insert(Rc::new(RefCell::new(log)));
             }
-            Rc::new(RefCell::new(log))
-        });
-        log.borrow_mut().config = config;
+        }
     }
 
     /// Whether the shard has this log.
@@ -247,7 +356,7 @@ impl<E: Env> Store<E> {
     pub async fn room(&self) {
         loop {
             let version = self.inner.round_ended.version();
-            let room = self.inner.undurable_bytes.get() < self.inner.config.write_buffer_bytes_max;
+            let room = self.inner.unstored_bytes.get() < self.inner.config.write_buffer_bytes_max;
             if room || self.inner.failure.borrow().is_some() {
                 return;
             }
@@ -271,34 +380,52 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
-        if batch.header().producer_id.get() >= 0 {
-            contents::ensure(inner, &log).await.map_err(AppendError::Offline)?;
-        }
+        open::ensure(inner, &log).await.map_err(AppendError::Offline)?;
+        self.roll_if_due(&log, batch);
         prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
         if inner.closing.get() {
             return Err(AppendError::Closing);
         }
-        if let Some(failure) = &log.borrow().failure {
-            return Err(AppendError::Offline(failure.clone()));
-        }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
-        if let Verdict::Duplicate { base_offset, end_offset } = borrowed.contents.producers.check(batch.header())? {
-            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.durable(end_offset)) });
+        if let Verdict::Duplicate { base_offset, end_offset, .. } = borrowed.producers.check(batch.header())? {
+            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.acknowledged(end_offset)) });
+        }
+        if epoch < borrowed.leader_epoch {
+            return Err(AppendError::StaleLeaderEpoch { found: epoch, current: borrowed.leader_epoch });
         }
         let memory_before = borrowed.tail.memory_bytes();
-        let appended = borrowed.append(batch, epoch, |bytes| inner.env.disk().buffer(bytes));
+        let now_ms = inner.env.clock().unix_ms();
+        let appended = borrowed.append(batch, epoch, now_ms, |bytes| inner.env.disk().buffer(bytes));
         let (base_offset, ticket) = appended.ok_or(AppendError::OffsetsExhausted)?;
         inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
-        inner.undurable_bytes.set(inner.undurable_bytes.get() + batch.bytes().len());
+        inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
         Ok(Appended { base_offset, log_start_offset, ticket: Ticket(ticket) })
     }
 
-    /// The offsets of a log; `None` when the shard does not have it.
-    pub fn offsets(&self, id: PartitionId) -> Option<LogOffsets> {
-        self.inner.log(id).map(|log| log.borrow().offsets())
+    /// Goes on in the next segment if the active one is full or old. While the next one is not prepared yet, the active
+    /// one takes more than its size.
+    fn roll_if_due(&self, log: &SharedLog<E>, batch: &BatchView<'_>) {
+        let mut borrowed = log.borrow_mut();
+        if !borrowed.roll_due(batch) {
+            return;
+        }
+        borrowed.roll_wanted = true;
+        let has_unstored = borrowed.unstored_bytes() > 0;
+        if let Some(gap) = borrowed.roll().filter(|_| has_unstored) {
+            // The gap between two segments passes as bytes that were stored.
+            self.inner.unstored_bytes.set(self.inner.unstored_bytes.get() + gap);
+        }
+    }
+
+    /// The offsets of a log; opens it if need be.
+    pub async fn offsets(&self, id: PartitionId) -> Result<LogOffsets, ReadError> {
+        let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
+        open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+        let offsets = log.borrow().offsets();
+        Ok(offsets)
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.
@@ -332,28 +459,5 @@ impl<E: Env> Inner<E> {
             self.queue.borrow_mut().push_back(Rc::clone(log));
             self.queue_changed.notify();
         }
-    }
-
-    /// Takes one log offline and says so.
-    fn fail_log(&self, log: &SharedLog<E>, failure: &Failure) {
-        let mut log = log.borrow_mut();
-        if log.failure.is_none() {
-            tracing::error!(partition = %log.id, shard = self.config.shard_index, %failure, "log taken offline");
-            self.undurable_bytes.set(self.undurable_bytes.get() - log.undurable_bytes());
-            log.fail(failure);
-            self.round_ended.notify();
-        }
-    }
-
-    /// Takes the whole shard offline.
-    fn fail_all(&self, failure: &Failure) {
-        tracing::error!(shard = self.config.shard_index, %failure, "every log of this shard taken offline");
-        *self.failure.borrow_mut() = Some(failure.clone());
-        let logs: Vec<_> = self.logs.borrow().values().cloned().collect();
-        for log in logs {
-            self.fail_log(&log, failure);
-        }
-        self.round_ended.notify();
-        self.queue_changed.notify();
     }
 }

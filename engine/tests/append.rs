@@ -17,13 +17,11 @@ const PARTITION: PartitionId = PartitionId { topic: TopicId::from_bytes([1; 16])
 
 fn config(directory: &Path) -> StoreConfig {
     StoreConfig {
-        directory: directory.to_owned(),
-        shard_index: 0,
-        shard_count: 1,
         journal_bytes: 1024 * 1024,
         round_bytes_max: 4 * 1024 * 1024,
         write_buffer_bytes_max: 8 * 1024 * 1024,
         tail_cache_bytes_max: 512 * 1024,
+        ..StoreConfig::at(directory.to_owned())
     }
 }
 
@@ -64,7 +62,8 @@ async fn read_all<E: Env>(store: &Store<E>, from: Offset, bytes_max: usize) -> V
 }
 
 async fn append_and_read<E: Env>(env: E, directory: &Path) {
-    let (store, report) = Store::open(env.clone(), config(directory), |_| true).await.unwrap();
+    let store = Store::open(env.clone(), config(directory), |_| true).await.unwrap();
+    let report = store.recovered().await;
     assert!(!report.clean && report.log_count == 0);
     store.create(PARTITION, LogConfig::default());
     // Small batches that go through the journal, large ones that go straight to the segment, and both in turn.
@@ -79,7 +78,8 @@ async fn append_and_read<E: Env>(env: E, directory: &Path) {
     check_reads(&store, &sent, &expected).await;
     store.close().await.unwrap();
 
-    let (store, report) = Store::open(env.clone(), config(directory), |_| true).await.unwrap();
+    let store = Store::open(env.clone(), config(directory), |_| true).await.unwrap();
+    let report = store.recovered().await;
     assert!(report.clean && report.log_count == 1 && report.scanned_bytes == 0, "{report:?}");
     check_reads(&store, &sent, &expected).await;
     assert_eq!(append(&store, &batch(2, 10, 9_000)).await.get(), end);

@@ -105,7 +105,7 @@ pub struct StoreSettings {
     /// Under `flush.policy=interval`: how long written records may wait for a flush.
     pub flush_interval: Duration,
     /// Under `flush.policy=interval`: how many written bytes may.
-    pub flush_interval_bytes: u64,
+    pub flush_interval_bytes: usize,
     /// How often a shard looks for segments to delete and logs to compact.
     pub retention_check_interval: Duration,
     /// How long a silent idempotent producer is remembered.

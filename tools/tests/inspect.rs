@@ -34,16 +34,8 @@ fn data_directory(stop: Stop) -> TempDir {
 }
 
 async fn write(env: GlommioEnv, directory: PathBuf, stop: Stop) {
-    let config = StoreConfig {
-        directory,
-        shard_index: 0,
-        shard_count: 1,
-        journal_bytes: 1024 * 1024,
-        round_bytes_max: 4 * 1024 * 1024,
-        write_buffer_bytes_max: 8 * 1024 * 1024,
-        tail_cache_bytes_max: 512 * 1024,
-    };
-    let (store, _) = Store::open(env, config, |_| true).await.unwrap();
+    let config = StoreConfig { journal_bytes: 1024 * 1024, ..StoreConfig::at(directory) };
+    let store = Store::open(env, config, |_| true).await.unwrap();
     store.create(PARTITION, LogConfig::default());
     for value_bytes in [LARGE_BYTES, SMALL_BYTES, SMALL_BYTES, SMALL_BYTES] {
         let mut builder = BatchBuilder::new(BatchFields::default());

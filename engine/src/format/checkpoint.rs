@@ -35,12 +35,13 @@ struct RawEntry {
     segment_base: I64,
     position: U64,
     end_offset: I64,
+    settled: U32,
 }
 
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const ENTRY_BYTES: usize = size_of::<RawEntry>();
 const CRC_START: usize = 12;
-const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 56, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 60, "docs/FORMAT.md gives the layout byte by byte");
 
 /// How far one log is durable in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct CheckpointEntry {
     pub position: Position,
     /// Offset behind the last durable record.
     pub end_offset: Offset,
+    /// In a clean checkpoint: the log ends exactly there.
+    pub settled: bool,
 }
 
 /// A checkpoint in memory.
@@ -68,7 +71,8 @@ pub struct Checkpoint {
     pub journal_tail: u64,
     /// How many shards there were.
     pub shard_count: u16,
-    /// Whether the shard was stopped in order: every log ends where its entry says, and the journal holds nothing.
+    /// Whether the shard was stopped in order: every settled log ends where its entry says, and the journal holds nothing
+    /// that counts.
     pub clean: bool,
     /// The logs.
     pub entries: Vec<CheckpointEntry>,
@@ -95,6 +99,7 @@ impl Checkpoint {
                 segment_base: I64::new(entry.segment_base.get()),
                 position: U64::new(entry.position.get()),
                 end_offset: I64::new(entry.end_offset.get()),
+                settled: U32::new(u32::from(entry.settled)),
             };
             put(&mut used[HEADER_BYTES + index * ENTRY_BYTES..], raw.as_bytes());
         }
@@ -149,6 +154,7 @@ fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
         segment_base: Offset::new(raw.segment_base.get()),
         position: Position::new(raw.position.get()),
         end_offset: Offset::new(raw.end_offset.get()),
+        settled: raw.settled.get() == 1,
     })
 }
 
@@ -165,6 +171,7 @@ mod tests {
             segment_base: Offset::ZERO,
             position: Position::new(5000),
             end_offset: Offset::new(12),
+            settled: true,
         };
         let checkpoint = Checkpoint {
             journal_generation: 8,

@@ -131,6 +131,7 @@ const _: () = assert!(ROUND_HEADER_BYTES == 64 && ENTRY_BYTES == 56, "docs/FORMA
 
 const KIND_PIECE: u32 = 1;
 const KIND_DURABLE_END: u32 = 2;
+const KIND_START: u32 = 3;
 
 /// What a round says of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +144,7 @@ pub struct Entry {
     pub kind: EntryKind,
 }
 
-/// The two things a round can say of a log.
+/// The things a round can say of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
     /// These whole record batches belong at `position` of the segment; their bytes are in this round.
@@ -161,6 +162,11 @@ pub enum EntryKind {
         position: Position,
         /// Offset behind the last durable record.
         end_offset: Offset,
+    },
+    /// The log start offset moved: what lies below was deleted.
+    Start {
+        /// The first offset that can still be read.
+        offset: Offset,
     },
 }
 
@@ -199,7 +205,7 @@ impl<'a> RoundEncoder<'a> {
         }
     }
 
-    /// Adds an entry and the bytes of its piece (empty for a durable end).
+    /// Adds an entry and the bytes of its piece (empty for other kinds).
     ///
     /// # Panics
     /// When more entries or bytes are added than were announced, or the bytes are not as many as the entry says.
@@ -207,6 +213,7 @@ impl<'a> RoundEncoder<'a> {
         let (kind, position, end_offset, bytes) = match entry.kind {
             EntryKind::Piece { position, bytes, end_offset } => (KIND_PIECE, position, end_offset, bytes),
             EntryKind::DurableEnd { position, end_offset } => (KIND_DURABLE_END, position, end_offset, 0),
+            EntryKind::Start { offset } => (KIND_START, Position::default(), offset, 0),
         };
         assert_eq!(u32::try_from(piece.len()), Ok(bytes), "an entry and its piece agree");
         let raw = RawEntry {
@@ -252,7 +259,7 @@ pub struct Round<'a> {
     pub header: RoundHeader,
     /// Its length on disk, padding included.
     pub bytes: usize,
-    /// Its entries, each with its piece (empty for a durable end).
+    /// Its entries, each with its piece (empty for other kinds).
     pub entries: Vec<(Entry, &'a [u8])>,
 }
 
@@ -298,6 +305,7 @@ fn decode_entries<'a>(mut entries: &[u8], mut pieces: &'a [u8]) -> Option<Vec<(E
         let kind = match raw.kind.get() {
             KIND_PIECE => EntryKind::Piece { position, bytes: raw.piece_bytes.get(), end_offset },
             KIND_DURABLE_END if piece.is_empty() => EntryKind::DurableEnd { position, end_offset },
+            KIND_START if piece.is_empty() => EntryKind::Start { offset: end_offset },
             _ => return None,
         };
         let partition = PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() };

@@ -23,11 +23,13 @@ struct Raw {
     topic: [u8; 16],
     partition: I32,
     base_offset: I64,
+    /// -1 in a segment that was not compacted.
+    compacted_end: I64,
 }
 
 const RAW_BYTES: usize = size_of::<Raw>();
 const CRC_START: usize = 12;
-const _: () = assert!(RAW_BYTES == 44, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(RAW_BYTES == 52, "docs/FORMAT.md gives the layout byte by byte");
 
 /// What a segment's first block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct SegmentHeader {
     pub partition: PartitionId,
     /// Offset of the segment's first record, also the file's name.
     pub base_offset: Offset,
+    /// Set by compaction: the segment holds what is left of all records from the base up to here, and any other segment
+    /// that starts in between is one that it replaced. In such a segment offsets may skip.
+    pub compacted_end: Option<Offset>,
 }
 
 impl SegmentHeader {
@@ -48,6 +53,7 @@ impl SegmentHeader {
             topic: *self.partition.topic.as_bytes(),
             partition: I32::new(self.partition.partition),
             base_offset: I64::new(self.base_offset.get()),
+            compacted_end: I64::new(self.compacted_end.map_or(-1, Offset::get)),
         };
         raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[CRC_START..]));
         put(block, raw.as_bytes());
@@ -60,10 +66,12 @@ impl SegmentHeader {
             && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[CRC_START..])
             && raw.version.get() == FORMAT_VERSION
             && raw.partition.get() >= 0
-            && raw.base_offset.get() >= 0;
+            && raw.base_offset.get() >= 0
+            && (raw.compacted_end.get() == -1 || raw.compacted_end.get() >= raw.base_offset.get());
         valid.then(|| Self {
             partition: PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() },
             base_offset: Offset::new(raw.base_offset.get()),
+            compacted_end: (raw.compacted_end.get() >= 0).then(|| Offset::new(raw.compacted_end.get())),
         })
     }
 }
@@ -77,6 +85,7 @@ mod tests {
         let header = SegmentHeader {
             partition: PartitionId { topic: TopicId::from_bytes([7; 16]), partition: 3 },
             base_offset: Offset::new(99),
+            compacted_end: Some(Offset::new(250)),
         };
         let mut block = vec![0; 4096];
         header.encode(&mut block);

@@ -78,8 +78,6 @@ pub struct LogConfig {
     pub internal: bool,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
@@ -87,10 +85,10 @@ impl Default for LogConfig {
             timestamp_type: TimestampType::CreateTime,
             cleanup_policy: CleanupPolicy::Delete,
             segment_bytes: 1 << 30,
-            segment_age_max: 168 * HOUR,
+            segment_age_max: Duration::from_hours(168),
             retention_bytes: None,
-            retention_age_max: Some(168 * HOUR),
-            tombstone_age_max: 24 * HOUR,
+            retention_age_max: Some(Duration::from_hours(168)),
+            tombstone_age_max: Duration::from_hours(24),
             compaction_lag_min: Duration::ZERO,
             compaction_lag_max: Duration::MAX,
             dirty_permille_min: 500,

@@ -153,6 +153,18 @@ impl<B: Buffer> Tail<B> {
         self.chunks.push_back(Chunk { start, buffer, state: ChunkState::Open });
     }
 
+    /// Ends the open chunk: the next append goes to another segment, and starts a chunk of its own there.
+    pub fn roll(&mut self) {
+        if let Some(last) = self.chunks.back_mut().filter(|chunk| chunk.state == ChunkState::Open) {
+            last.state = ChunkState::Sealed;
+        }
+    }
+
+    /// Drops all chunks.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Seals all that is not sealed yet and returns the chunks that are to be written, oldest first.
     ///
     /// The caller writes all of them before it calls this again.
@@ -188,7 +200,7 @@ impl<B: Buffer> Tail<B> {
         freed
     }
 
-    /// The bytes `start..end` as slices in order. Both positions lie in memory.
+    /// The bytes `start..end` as slices in order. Both positions lie in memory and in one segment.
     ///
     /// # Panics
     /// When they do not.

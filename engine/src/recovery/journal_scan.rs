@@ -8,18 +8,21 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::checkpoint::Checkpoint;
 use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round};
-use crate::log::Corruption;
-use crate::model::{PartitionId, Position};
+use crate::log::offsets::Mark;
+use crate::log::{Corruption, Piece};
+use crate::model::{Offset, PartitionId};
 
 const READ_BYTES: usize = 1024 * 1024;
 
 /// What the journal says of one log.
 #[derive(Debug, Default)]
 pub(crate) struct JournaledLog {
-    /// Pieces in the order in which they were appended.
-    pub(crate) pieces: Vec<(Position, Vec<u8>)>,
-    /// Damage below is corruption: a flush after it was completed.
-    pub(crate) durable_end: Position,
+    /// Pieces in the order in which they were appended, each with the offset behind its last record.
+    pub(crate) pieces: Vec<(Piece, Offset)>,
+    /// First offset of a segment and a position in it. Damage below is corruption: a flush after it was completed.
+    pub(crate) durable_end: Option<(Offset, Mark)>,
+    /// The log start offset.
+    pub(crate) start_offset: Offset,
 }
 
 /// A journal read back.
@@ -125,14 +128,20 @@ impl JournalContents {
         for (entry, bytes) in &round.entries {
             let log = self.logs.entry(entry.partition).or_default();
             match entry.kind {
-                EntryKind::Piece { position, .. } => {
-                    let continues = log.pieces.last().is_none_or(|(start, piece)| start.plus(piece.len()) <= position);
+                EntryKind::Piece { position, end_offset, .. } => {
+                    let start = (entry.segment_base, position);
+                    let continues = log.pieces.last().is_none_or(|(piece, _)| piece.end() <= start);
                     if !continues {
                         return Err(format!("a piece of {} overlaps the one before", entry.partition));
                     }
-                    log.pieces.push((position, bytes.to_vec()));
+                    let piece = Piece { segment_base: entry.segment_base, position, bytes: bytes.to_vec() };
+                    log.pieces.push((piece, end_offset));
                 }
-                EntryKind::DurableEnd { position, .. } => log.durable_end = log.durable_end.max(position),
+                EntryKind::DurableEnd { position, end_offset } => {
+                    let end = (entry.segment_base, Mark { offset: end_offset, position });
+                    log.durable_end = log.durable_end.max(Some(end));
+                }
+                EntryKind::Start { offset } => log.start_offset = log.start_offset.max(offset),
             }
         }
         Ok(())

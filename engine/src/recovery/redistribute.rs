@@ -1,7 +1,6 @@
 //! Opens a directory that another number of shards wrote.
 //!
-//! Runs on one shard before any other opens its store. All journals are put back into their segments, every log is
-//! scanned, and each new shard gets a checkpoint with the new shard count, all logs, and a generation above every old
+//! Runs on one shard before any other opens its store. All journals are put back into their segments, and each new shard gets a checkpoint with the new shard count, all logs, and a generation above every old
 //! journal's, so that no old round counts any more. A crash in between repeats it; no append happens before it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,19 +9,19 @@ use std::path::Path;
 use millrace_runtime::{DirEntry, Disk, Env};
 
 use super::journal_scan::Needed;
-use super::{OpenError, RecoveryReport, Sources, checkpoint_entry, journal_scan, logs_directory, recover_logs};
+use super::{
+    OpenError, RecoveredLogs, RecoveryReport, Sources, checkpoint_entry, journal_scan, logs_directory, recover_logs,
+};
 use crate::checkpoint;
-use crate::format::checkpoint::Checkpoint;
+use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::journal;
-use crate::model::PartitionId;
 
-/// Brings the directory into the shape that `shard_count` shards expect, `owner` saying which log is whose. Does nothing
-/// and returns `None` when it has that shape.
+/// Brings the directory into the shape that `shard_count` shards expect. Does nothing and returns `None` when it has that
+/// shape.
 pub async fn redistribute<E: Env>(
     env: &E,
     directory: &Path,
     shard_count: u16,
-    owner: impl Fn(PartitionId) -> u16,
 ) -> Result<Option<RecoveryReport>, OpenError> {
     let names = match env.disk().read_dir(directory).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -32,16 +31,19 @@ pub async fn redistribute<E: Env>(
     let (journals, checkpoints) = (shards_of(&names, "journal-"), shards_of(&names, "checkpoint-"));
     let (mut generation, mut changed) = (0, false);
     let none = Checkpoint { journal_generation: 0, journal_tail: 0, shard_count, clean: false, entries: Vec::new() };
-    let mut sources = Sources { checkpoint: Some(none), journaled: BTreeMap::new(), clean: false };
+    let mut sources = Sources { checkpoint: Some(none), journaled: BTreeMap::new(), clean: true };
     for shard in journals.union(&checkpoints) {
         let checkpoint = checkpoint::read(env, &directory.join(checkpoint::file_name(*shard))).await?;
         let needed = Needed::from(checkpoint.as_ref());
         generation = generation.max(needed.generation);
+        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), needed).await?;
+        let journal_generation = contents.as_ref().map_or(0, |contents| contents.header.generation);
         if let (Some(all), Some(checkpoint)) = (&mut sources.checkpoint, checkpoint) {
             changed |= checkpoint.shard_count != shard_count;
-            all.entries.extend(checkpoint.entries);
+            let clean = checkpoint.clean && journal_generation < checkpoint.journal_generation;
+            let entries = checkpoint.entries.into_iter();
+            all.entries.extend(entries.map(|entry| CheckpointEntry { settled: entry.settled && clean, ..entry }));
         }
-        let contents = journal_scan::read(env, &directory.join(journal::file_name(*shard)), needed).await?;
         if let Some(contents) = contents {
             changed |= contents.header.shard_count != shard_count;
             generation = generation.max(contents.header.generation);
@@ -53,18 +55,16 @@ pub async fn redistribute<E: Env>(
     }
     if let Some(all) = &mut sources.checkpoint {
         // A log may stand in several checkpoints after an earlier change; the furthest is the newest.
-        all.entries.sort_by_key(|entry| (entry.partition, entry.position));
+        all.entries.sort_by_key(|entry| (entry.partition, entry.segment_base, entry.position, entry.settled));
     }
-    let (logs, report) = recover_logs(env, directory, sources, |_| true).await?;
+    let RecoveredLogs { logs, report, .. } = recover_logs(env, directory, sources, |_| true).await?;
     // Each new checkpoint lists every log, not only its shard's: after a crash it may be the only one that is left.
     let entries: Vec<_> = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
     // Shard 0's is the last: as long as it has the old shard count, a crash starts over, whatever count is wanted then.
     for shard in (0..shard_count).rev() {
-        // A damaged log does not end where its entry says, and has to be found damaged again.
-        let clean = logs.iter().all(|(id, log)| owner(*id) != shard || log.failure.is_none());
-        let journal_generation = generation + 1;
-        let checkpoint =
-            Checkpoint { journal_generation, journal_tail: 0, shard_count, clean, entries: entries.clone() };
+        let (journal_generation, entries) = (generation + 1, entries.clone());
+        // No journal holds anything any more; which logs end where their entry says, each entry says for itself.
+        let checkpoint = Checkpoint { journal_generation, journal_tail: 0, shard_count, clean: true, entries };
         let written = checkpoint::write(env, directory, shard, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }

@@ -5,9 +5,12 @@ use std::io;
 use millrace_protocol::batch::{BatchError, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Buffer, Env, Tasks};
 
+use crate::format::segment_header::RECORDS_START;
+use crate::log::Corruption;
+use crate::log::index::OffsetIndex;
 use crate::log::offsets::Mark;
-use crate::log::{Corruption, LogContents};
-use crate::model::{LeaderEpoch, Offset, Position};
+use crate::model::{EpochStart, LeaderEpoch, Offset, Position};
+use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
 
 /// Bytes read at a time; also how much is checked before other tasks may run.
@@ -18,34 +21,63 @@ const REMAINDER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What is said of a segment whose first block is not what it should be.
 pub(crate) const HEADER_DAMAGED: &str = "the segment's header does not hold, or is another partition's";
 
-/// What a scan found.
+/// What a scan found, on top of what it started from.
 pub(crate) struct Scan {
     /// Where the whole, consecutive batches end.
     pub(crate) end: Mark,
-    /// What the scanned batches say.
-    pub(crate) contents: LogContents,
+    /// Where the segment's batches start.
+    pub(crate) index: OffsetIndex,
+    /// The leader epochs that begin in the segment.
+    pub(crate) epochs: Vec<EpochStart>,
+    /// What idempotent producers have sent.
+    pub(crate) producers: ProducerStates,
     /// Leader epoch of the last batch, -1 when there is none.
     pub(crate) leader_epoch: LeaderEpoch,
+    /// Offsets may skip: the segment was compacted.
+    pub(crate) compacted: bool,
     /// Why the scan ended there.
     pub(crate) stop: &'static str,
+    /// Bytes read.
+    pub(crate) scanned_bytes: u64,
 }
 
-/// Scans from `start`, the start of a batch, to `limit`, or to the first byte that does not continue the log.
-///
-/// A batch continues the log if it is whole, its checksum holds, its base offset is the one expected next and its leader
-/// epoch does not fall.
-pub(crate) async fn scan<E: Env>(
-    env: &E,
-    segment: &Segment<E>,
-    start: Mark,
-    limit: Option<Position>,
-) -> io::Result<Scan> {
-    let mut scan =
-        Scan { end: start, contents: LogContents::default(), leader_epoch: LeaderEpoch::new(-1), stop: "end of file" };
+impl Scan {
+    /// A scan of a whole segment that begins with `base_offset`, of a log whose earlier batches left `producers`.
+    pub(crate) fn of_segment(base_offset: Offset, compacted: bool, producers: ProducerStates) -> Self {
+        Self {
+            end: Mark { offset: base_offset, position: RECORDS_START },
+            index: OffsetIndex::default(),
+            epochs: Vec::new(),
+            producers,
+            leader_epoch: LeaderEpoch::new(-1),
+            compacted,
+            stop: "end of file",
+            scanned_bytes: 0,
+        }
+    }
+
+    /// Goes on from [`Self::end`], the start of a batch, to `limit`, or to the first byte that does not continue the log.
+    ///
+    /// A batch continues the log if it is whole, its checksum holds, its base offset is the one expected next (or, in a
+    /// compacted segment, a later one) and its leader epoch does not fall.
+    pub(crate) async fn run<E: Env>(
+        mut self,
+        env: &E,
+        segment: &Segment<E>,
+        limit: Option<Position>,
+    ) -> io::Result<Self> {
+        let start = self.end.position;
+        let mut scan = scan(env, segment, &mut self, limit).await.map(|()| self)?;
+        scan.scanned_bytes += u64::try_from(scan.end.position.bytes_since(start)).unwrap_or(u64::MAX);
+        Ok(scan)
+    }
+}
+
+async fn scan<E: Env>(env: &E, segment: &Segment<E>, scan: &mut Scan, limit: Option<Position>) -> io::Result<()> {
     let mut window_bytes = WINDOW_BYTES;
     while limit.is_none_or(|limit| scan.end.position < limit) {
         let window_start = scan.end.position.block_floor();
-        let Some(buffer) = segment.read(window_start, window_bytes).await? else { return Ok(scan) };
+        let Some(buffer) = segment.read(window_start, window_bytes).await? else { return Ok(()) };
         let window = buffer.as_slice();
         let consumed_from = scan.end.position;
         let step = loop {
@@ -56,23 +88,23 @@ pub(crate) async fn scan<E: Env>(
             }
         };
         match step {
-            Step::Taken => return Ok(scan),
+            Step::Taken => return Ok(()),
             Step::Stop(stop) => {
                 scan.stop = stop;
-                return Ok(scan);
+                return Ok(());
             }
             Step::Incomplete { bytes } => {
                 let at_end_of_file = window.len() < window_bytes;
                 if at_end_of_file && scan.end.position == consumed_from {
                     scan.stop = "a batch is cut off by the end of the file";
-                    return Ok(scan);
+                    return Ok(());
                 }
                 window_bytes = (bytes + BLOCK_BYTES).next_multiple_of(BLOCK_BYTES).max(WINDOW_BYTES);
             }
         }
         env.tasks().yield_now().await;
     }
-    Ok(scan)
+    Ok(())
 }
 
 enum Step {
@@ -93,29 +125,33 @@ impl Scan {
             Err(_) => return Step::Stop("a batch's checksum or header does not hold"),
         };
         let header = batch.header();
-        if header.base_offset.get() != self.end.offset.get() {
+        let skipped = header.base_offset.get() - self.end.offset.get();
+        if skipped < 0 || (skipped > 0 && !self.compacted) {
             return Step::Stop("a batch's base offset is not the expected one");
         }
         let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
         if leader_epoch < self.leader_epoch {
             return Step::Stop("a batch's leader epoch is lower than the one before");
         }
-        let Some(end_offset) = self.end.offset.checked_add(i64::from(header.last_offset_delta.get()) + 1) else {
+        let base_offset = Offset::new(header.base_offset.get());
+        let Some(end_offset) = base_offset.checked_add(i64::from(header.last_offset_delta.get()) + 1) else {
             return Step::Stop("a batch's offsets leave the number range");
         };
-        self.contents.index.push(self.end.offset, self.end.position, header.max_timestamp.get());
-        self.contents.producers.note(header, self.end.offset, end_offset);
+        self.index.push(base_offset, self.end.position, header.max_timestamp.get());
+        self.producers.note(header, base_offset, end_offset);
+        if leader_epoch > self.leader_epoch || self.epochs.is_empty() {
+            self.epochs.push(EpochStart { epoch: leader_epoch, start_offset: base_offset });
+        }
         self.leader_epoch = leader_epoch;
         self.end = Mark { offset: end_offset, position: self.end.position.plus(batch.bytes().len()) };
         Step::Taken
     }
 }
 
-/// The report of damage below `durable_end`, where a scan stopped early.
-pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, durable_end: Position) -> Corruption {
+/// The report of damage below `recorded`, where a scan stopped early.
+pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, recorded: Mark) -> Corruption {
     let position = scan.end.position.get();
-    let what =
-        format!("{} at offset {}, below the durable end at byte {}", scan.stop, scan.end.offset, durable_end.get());
+    let what = format!("{} at offset {}, but the log is durable up to {}", scan.stop, scan.end.offset, recorded.offset);
     Corruption { file: segment.path().to_owned(), position, what }
 }
 
@@ -126,9 +162,4 @@ pub(crate) async fn remainder_bytes<E: Env>(segment: &Segment<E>, end: Position)
     let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else { return Ok(0) };
     let rest = buffer.as_slice().get(skipped..).unwrap_or_default();
     Ok(rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
-}
-
-/// The first mark of a segment.
-pub(crate) fn records_start(base_offset: Offset) -> Mark {
-    Mark { offset: base_offset, position: crate::format::segment_header::RECORDS_START }
 }

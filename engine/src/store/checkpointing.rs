@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use millrace_runtime::{Clock, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog};
+use super::{Inner, SharedLog, deleting};
 use crate::checkpoint;
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::log::Failure;
+use crate::recovery;
 
 /// After a checkpoint could not be written, the next try waits this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -32,7 +33,10 @@ async fn run<E: Env>(inner: Rc<Inner<E>>) {
     let pinned = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();
     let tail = pinned.map_or(through + 1, |pinned| pinned.min(through + 1));
     match write(&inner, Clean::No, tail).await {
-        Ok(()) => inner.journal.borrow_mut().ring().release(tail - 1),
+        Ok(()) => {
+            inner.journal.borrow_mut().ring().release(tail - 1);
+            deleting::remove_remains(&inner, tail).await;
+        }
         Err(failure) => {
             tracing::warn!(shard = inner.config.shard_index, %failure, "checkpoint not written; the journal stays full");
             inner.env.clock().sleep(RETRY_AFTER).await;
@@ -48,7 +52,7 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
         let version = inner.round_ended.version();
         let prepared = inner.prepared.version();
         let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
-        let pending: Vec<_> = logs.into_iter().filter(|log| log.borrow().failure.is_none() && wanted(log)).collect();
+        let pending: Vec<_> = logs.into_iter().filter(|log| log.borrow().recorded.is_none() && wanted(log)).collect();
         if pending.is_empty() {
             return;
         }
@@ -65,12 +69,15 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
 /// Brings everything into segments, stops the rounds and leaves a clean checkpoint.
 pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Failure> {
     loop {
-        write_back(inner, |log| log.borrow().unsegmented_bytes() > 0).await;
+        write_back(inner, |log| log.borrow().in_segment != log.borrow().offsets.written()).await;
         // A checkpoint under way, and tasks that fill segments, end first: both still write.
         let (rounds, prepared) = (inner.round_ended.version(), inner.prepared.version());
-        if inner.checkpoint_running.get() {
+        let recovering = inner.failure.borrow().is_some() && !inner.stopped.get();
+        if inner.checkpoint_running.get() || recovering {
             inner.round_ended.changed(rounds).await;
-        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing) {
+        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing || log.borrow().finishing)
+            || inner.deleting.get() > 0
+        {
             inner.prepared.changed(prepared).await;
         } else {
             break;
@@ -78,9 +85,15 @@ pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Fail
     }
     inner.stopped.set(true);
     inner.queue_changed.notify();
-    let offline = inner.logs.borrow().values().any(|log| log.borrow().failure.is_some());
+    // What the journal holds of a log that is offline is needed when it is recovered.
+    let in_journal = |log: &SharedLog<E>| log.borrow().pinned_sequence.is_some();
+    let offline = inner.failure.borrow().is_some() || inner.logs.borrow().values().any(in_journal);
     let tail = inner.journal.borrow_mut().ring().tail_sequence();
-    write(inner, if offline { Clean::No } else { Clean::Yes }, tail).await
+    write(inner, if offline { Clean::No } else { Clean::Yes }, tail).await?;
+    if !offline {
+        deleting::remove_remains(inner, u64::MAX).await;
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,12 +119,18 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
 
 fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
     let log = log.borrow();
+    if let Some(recorded) = &log.recorded {
+        return recovery::checkpoint_entry(log.id, recorded);
+    }
+    log.active.as_ref()?;
+    let (segment_base, position) = log.locate(log.in_segment.position);
     Some(CheckpointEntry {
         partition: log.id,
         leader_epoch: log.leader_epoch,
         start_offset: log.offsets.start(),
-        segment_base: log.segment_base?,
-        position: log.in_segment.position,
+        segment_base,
+        position,
         end_offset: log.in_segment.offset,
+        settled: log.in_segment == log.offsets.written(),
     })
 }

@@ -1,4 +1,5 @@
-//! Tasks that get a log's segment ready: make or open it, fill it ahead with zeros, load its partial last block.
+//! Tasks that get a log's segments ready: make or open the active one, fill it ahead with zeros, prepare the next one, load
+//! the partial last block.
 //!
 //! They run beside the rounds, at most [`PREPARING_MAX`] at a time, so that thousands of new logs share the disk instead
 //! of flooding it. A log is prepared by one task at a time.
@@ -9,7 +10,7 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, TaskClass, Tasks};
 
 use super::{Inner, SharedLog};
-use crate::log::Failure;
+use crate::log::{ActiveSegment, Failure, HeaderState};
 use crate::model::{Offset, Position};
 use crate::segment::{FILL_BYTES_MAX, FILL_BYTES_MIN, Segment};
 
@@ -21,8 +22,9 @@ const PREPARING_MAX: usize = 32;
 pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> bool {
     let mut borrowed = log.borrow_mut();
     let has_room = borrowed.has_room();
-    let due = !has_room || borrowed.fill_target().is_some();
-    if due && !borrowed.preparing && borrowed.failure.is_none() && borrowed.undurable_bytes() > 0 {
+    let due = !has_room || borrowed.next_wanted() || borrowed.fill_target().is_some();
+    let wanted = borrowed.unsegmented_bytes() > 0 || borrowed.roll_wanted;
+    if due && wanted && !borrowed.preparing && borrowed.recorded.is_none() {
         borrowed.preparing = true;
         drop(borrowed);
         inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log)));
@@ -36,7 +38,8 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     inner.preparing.set(inner.preparing.get() - 1);
     log.borrow_mut().preparing = false;
     if let Err(error) = result {
-        inner.fail_log(&log, &failure("making room in a segment", &error));
+        // One of the operations may have been a flush, which on some file systems reaches every file of the device.
+        inner.fail_all(&failure("making room in a segment", &error));
     }
     // Again: appends may have filled even the new room, or were waiting for it.
     inner.enqueue(&log);
@@ -53,32 +56,52 @@ async fn acquire<E: Env>(inner: &Inner<E>) {
     }
 }
 
-/// Opens or makes the segment and fills it a step further if that is due.
+/// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is.
 async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
-    let segment = open(inner, log).await?;
-    let (start, target) = {
+    let life = log.borrow().life;
+    let segment = open_active(inner, log).await?;
+    let step = {
         let borrowed = log.borrow();
-        (borrowed.filled_end, borrowed.fill_target())
+        let filled_end = borrowed.active.as_ref().map(|active| active.filled_end);
+        filled_end.zip(borrowed.fill_target()).filter(|_| borrowed.life == life)
     };
-    let Some(end) = target else { return Ok(()) };
-    segment.fill(&inner.env, start, end).await?;
-    let mut borrowed = log.borrow_mut();
-    borrowed.filled_end = end;
-    borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(FILL_BYTES_MAX);
+    if let Some((start, end)) = step {
+        segment.fill(&inner.env, start, end).await?;
+        let mut borrowed = log.borrow_mut();
+        borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(FILL_BYTES_MAX);
+        // A roll may have come in between.
+        let base_offset = segment.base_offset();
+        if let Some(active) = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset) {
+            active.filled_end = end;
+        }
+    }
+    let (id, wanted) = (log.borrow().id, log.borrow().next_wanted());
+    if wanted {
+        let next = Segment::prepare_next(&inner.env, &inner.logs_directory, id).await?;
+        let mut borrowed = log.borrow_mut();
+        if borrowed.life == life {
+            borrowed.next = Some((next, Position::new(FILL_BYTES_MIN)));
+        }
+    }
     Ok(())
 }
 
-/// The log's segment, opened or made if need be.
-pub(super) async fn open<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
-    let (id, base, open) = {
+/// The log's active segment, opened or made if need be.
+pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
+    let (id, base, open, start) = {
         let borrowed = log.borrow();
-        (borrowed.id, borrowed.segment_base, borrowed.segment.clone())
+        let active = borrowed.active.as_ref();
+        let base = active.map(|active| active.base_offset);
+        (borrowed.id, base, active.and_then(|active| active.file.clone()), borrowed.origin())
     };
     if let Some(segment) = open {
         return Ok(segment);
     }
     let (segment, filled_end) = match base {
-        None => (Segment::create(&inner.env, &inner.logs_directory, id).await?, FILL_BYTES_MIN),
+        None => {
+            let segment = Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?;
+            (segment, FILL_BYTES_MIN)
+        }
         Some(base) => {
             let segment = Segment::open(&inner.env, &inner.logs_directory, id, base).await?;
             let size = segment.size_bytes().await?;
@@ -86,13 +109,20 @@ pub(super) async fn open<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Re
         }
     };
     let mut borrowed = log.borrow_mut();
-    // Another task may have opened it meanwhile; the first one counts.
-    if borrowed.segment.is_none() {
-        borrowed.segment_base = Some(base.unwrap_or(Offset::ZERO));
-        borrowed.filled_end = Position::new(filled_end).block_floor();
-        borrowed.segment = Some(segment);
+    let active = borrowed.active.get_or_insert_with(|| ActiveSegment {
+        base_offset: Offset::ZERO,
+        origin: start,
+        file: None,
+        filled_end: Position::default(),
+        unnamed: false,
+        header: HeaderState::Durable,
+    });
+    // Another task may have opened it meanwhile, or rolled it; the first one counts.
+    if active.file.is_none() && active.base_offset == segment.base_offset() {
+        active.filled_end = active.filled_end.max(Position::new(filled_end).block_floor());
+        active.file = Some(segment.clone());
     }
-    Ok(borrowed.segment.clone().expect("it was set above"))
+    Ok(segment)
 }
 
 /// Loads the log's partial last block if an append needs it.
@@ -127,17 +157,20 @@ async fn run_load_prefix<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
 }
 
 async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
-    let segment = open(inner, log).await?;
+    let segment = open_active(inner, log).await?;
     let end = log.borrow().offsets.written().position;
-    let block = segment.read(end.block_floor(), BLOCK_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let prefix = &block.as_slice()[..end.bytes_since(end.block_floor())];
+    let (start, kept) = (log.borrow().locate_active(end.block_floor()), end.bytes_since(end.block_floor()));
+    let block = segment.read(start, BLOCK_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let prefix = block.as_slice().get(..kept).ok_or(io::ErrorKind::UnexpectedEof)?;
     let mut borrowed = log.borrow_mut();
-    let memory_before = borrowed.tail.memory_bytes();
-    borrowed.tail.load_prefix(end, prefix, |bytes| inner.env.disk().buffer(bytes));
-    inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
+    if borrowed.needs_prefix() && borrowed.offsets.written().position == end {
+        let memory_before = borrowed.tail.memory_bytes();
+        borrowed.tail.load_prefix(end, prefix, |bytes| inner.env.disk().buffer(bytes));
+        inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
+    }
     Ok(())
 }
 
-fn failure(operation: &'static str, error: &io::Error) -> Failure {
+pub(super) fn failure(operation: &'static str, error: &io::Error) -> Failure {
     Failure::Io { operation, reason: error.to_string() }
 }

@@ -4,28 +4,41 @@ use std::io;
 use std::rc::Rc;
 
 use futures_util::future::{join, join_all};
-use millrace_runtime::{Disk, Env, FlushScope};
+use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 
-use super::{INLINE_BYTES_MAX, Inner, SharedLog, checkpointing, prepare};
+use super::{INLINE_BYTES_MAX, Inner, SharedLog, checkpointing, failing, finish, prepare};
 use crate::format::journal::{Entry, EntryKind, RoundEncoder};
 use crate::journal::{JournalFile, Placement};
+use crate::log::config::FlushPolicy;
 use crate::log::offsets::Mark;
+use crate::log::sealed::position_in_file;
 use crate::log::tail::SealedChunk;
-use crate::log::{Failure, InSegment, Log};
+use crate::log::{Failure, HeaderState, Log};
+use crate::model::Position;
 use crate::segment::Segment;
 
-/// Bytes of one log that go into the journal.
-struct Piece<E: Env> {
+/// One log's part in a round: what was appended to it so far.
+struct Share<E: Env> {
     log: SharedLog<E>,
+    /// The log's life at the time: what became of the writes does not concern a later one.
+    life: u64,
     end: Mark,
 }
 
-/// Bytes of one log that go into its segment.
+/// Bytes of one log that go into its segments; more than one segment right after a roll.
 struct SegmentWrite<E: Env> {
-    log: SharedLog<E>,
-    end: Mark,
+    share: Share<E>,
+    parts: Vec<SegmentPart<E>>,
+}
+
+/// Bytes of one segment.
+struct SegmentPart<E: Env> {
     segment: Segment<E>,
+    /// Position in the log of the segment's first record.
+    origin: Position,
     chunks: Vec<SealedChunk<<E::Disk as Disk>::Buffer>>,
+    /// The segment is new and gets its header too.
+    with_header: bool,
 }
 
 struct JournalWrite<E: Env> {
@@ -35,18 +48,26 @@ struct JournalWrite<E: Env> {
 }
 
 struct Round<E: Env> {
-    pieces: Vec<Piece<E>>,
+    pieces: Vec<Share<E>>,
     segment_writes: Vec<SegmentWrite<E>>,
     journal_write: Option<JournalWrite<E>>,
+    /// Whether anyone waits for the flush.
+    flush_wanted: bool,
 }
 
 /// Runs rounds until the store stops.
 pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
     while !inner.stopped.get() {
+        if inner.failure.borrow().is_some() {
+            failing::rebuild_shard(&inner).await;
+            continue;
+        }
         let version = inner.queue_changed.version();
         match plan(&inner) {
             Some(round) => {
+                inner.round_running.set(true);
                 execute(&inner, round).await;
+                inner.round_running.set(false);
                 inner.round_ended.notify();
                 evict(&inner);
                 checkpointing::consider(&inner);
@@ -57,61 +78,66 @@ pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
 }
 
 /// Takes logs from the queue, up to the round's size, and decides for each whether it goes to the journal or to its
-/// segment. `None` when there is nothing to write.
+/// segment. `None` when there is nothing to write or flush.
 fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
     let mut pieces = Vec::new();
     let mut segment_logs = Vec::new();
     let mut bytes = 0;
+    let mut flush_wanted = inner.flush_due.take();
     while bytes < inner.config.round_bytes_max {
         let Some(log) = inner.queue.borrow_mut().pop_front() else { break };
         log.borrow_mut().queued = false;
         // A log whose segment has no room yet joins a later round; the task that makes room puts it back into the queue.
-        if !prepare::make_room(inner, &log) {
+        if log.borrow().recorded.is_some() || !prepare::make_room(inner, &log) {
             continue;
         }
-        let borrowed = log.borrow();
-        if borrowed.failure.is_some() {
-            continue;
-        }
-        let to_segment = borrowed.write_back_wanted || borrowed.unsegmented_bytes() >= INLINE_BYTES_MAX;
-        let new_bytes = if to_segment { borrowed.unsegmented_bytes() } else { borrowed.undurable_bytes() };
-        if new_bytes == 0 {
+        finish::consider(inner, &log);
+        let mut borrowed = log.borrow_mut();
+        let to_segment = borrowed.write_back_wanted
+            || borrowed.needs_segment_write()
+            || borrowed.unsegmented_bytes() >= INLINE_BYTES_MAX;
+        let new_bytes = if to_segment { borrowed.unsegmented_bytes() } else { borrowed.unstored_bytes() };
+        flush_wanted |= borrowed.write_back_wanted && !borrowed.is_durable();
+        if new_bytes == 0 && !borrowed.header_pending() {
+            borrowed.write_back_wanted = false;
             continue;
         }
         bytes += new_bytes;
-        let end = borrowed.offsets.written();
-        drop(borrowed);
+        flush_wanted |= borrowed.config.flush_policy == FlushPolicy::Commit;
+        let share = Share { log: Rc::clone(&log), life: borrowed.life, end: borrowed.offsets.written() };
         if to_segment {
-            segment_logs.push(log);
+            segment_logs.push(share);
         } else {
-            pieces.push(Piece { log, end });
+            pieces.push(share);
         }
     }
-    if pieces.is_empty() && segment_logs.is_empty() {
+    if pieces.is_empty() && segment_logs.is_empty() && !flush_wanted {
         return None;
     }
     let journal_write = place_in_journal(inner, &pieces);
     if journal_write.is_none() {
-        segment_logs.extend(pieces.drain(..).map(|piece| piece.log));
+        segment_logs.append(&mut pieces);
     }
     let segment_writes = segment_logs.into_iter().map(seal).collect();
-    Some(Round { pieces, segment_writes, journal_write })
+    Some(Round { pieces, segment_writes, journal_write, flush_wanted })
 }
 
 /// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.
-fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<JournalWrite<E>> {
+fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Share<E>]) -> Option<JournalWrite<E>> {
     let mut unrecorded = inner.unrecorded.borrow_mut();
-    unrecorded.retain(|log| log.borrow().failure.is_none());
+    unrecorded.retain(|log| log.borrow().recorded.is_none());
+    let mut moved = inner.moved_starts.borrow_mut();
+    moved.retain(|log| log.borrow().recorded.is_none());
     let slices: Vec<_> = pieces
         .iter()
         .map(|piece| {
             let log = piece.log.borrow();
-            let mut slices = log.tail.slices(log.offsets.durable().position, piece.end.position);
+            let mut slices = log.tail.slices(log.offsets.stored().position, piece.end.position);
             assert_eq!(slices.len(), 1, "a tail below INLINE_BYTES_MAX lies in one chunk");
             slices.remove(0)
         })
         .collect();
-    let entry_count = pieces.len() + unrecorded.len();
+    let entry_count = pieces.len() + unrecorded.len() + moved.len();
     if entry_count == 0 {
         return None;
     }
@@ -120,12 +146,15 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<Jou
     let mut journal = inner.journal.borrow_mut();
     let placement = journal.ring().place(round_bytes)?;
     let piece_entries = pieces.iter().zip(&slices).map(|(piece, slice)| piece_entry(piece, slice.bytes()));
-    let durable_ends = unrecorded.iter().map(durable_end_entry);
-    let entries: Vec<Entry> = piece_entries.chain(durable_ends).collect();
+    let other_entries = unrecorded.iter().map(durable_end_entry).chain(moved.iter().map(start_entry));
+    let entries: Vec<Entry> = piece_entries.chain(other_entries).collect();
     let bytes = slices.iter().map(crate::io::Slice::as_slice).chain(std::iter::repeat([].as_slice()));
     let buffer = journal.encode(&placement, &entries, piece_bytes, bytes);
     for log in unrecorded.drain(..) {
         log.borrow_mut().durable_end_unrecorded = false;
+    }
+    for log in moved.drain(..) {
+        log.borrow_mut().start_unrecorded = false;
     }
     // Already now: a checkpoint that is taken while the round is under way must not let go of it.
     for piece in pieces {
@@ -134,60 +163,78 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Piece<E>]) -> Option<Jou
     Some(JournalWrite { file: journal.file(), buffer, placement })
 }
 
-fn piece_entry<E: Env>(piece: &Piece<E>, bytes: usize) -> Entry {
+fn piece_entry<E: Env>(piece: &Share<E>, bytes: usize) -> Entry {
     let log = piece.log.borrow();
     let bytes = u32::try_from(bytes).expect("a piece is smaller than INLINE_BYTES_MAX");
-    Entry {
-        partition: log.id,
-        segment_base: log.segment_base.expect("a log in a round has a segment"),
-        kind: EntryKind::Piece { position: log.offsets.durable().position, bytes, end_offset: piece.end.offset },
-    }
+    let (segment_base, position) = log.locate(log.offsets.stored().position);
+    Entry { partition: log.id, segment_base, kind: EntryKind::Piece { position, bytes, end_offset: piece.end.offset } }
 }
 
 fn durable_end_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
-    Entry {
-        partition: log.id,
-        segment_base: log.segment_base.expect("a log that was written has a segment"),
-        kind: EntryKind::DurableEnd { position: log.in_segment.position, end_offset: log.in_segment.offset },
+    let (segment_base, position) = log.locate(log.in_segment.position);
+    let kind = EntryKind::DurableEnd { position, end_offset: log.in_segment.offset };
+    Entry { partition: log.id, segment_base, kind }
+}
+
+fn start_entry<E: Env>(log: &SharedLog<E>) -> Entry {
+    let log = log.borrow();
+    let kind = EntryKind::Start { offset: log.start_offset() };
+    Entry { partition: log.id, segment_base: log.active_base(), kind }
+}
+
+/// Seals what a log has in memory and says which bytes go to which of its segments.
+fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
+    let mut log = share.log.borrow_mut();
+    log.write_back_wanted = false;
+    let mut chunks = log.tail.seal().into_iter().peekable();
+    let mut parts = Vec::new();
+    let rolled =
+        log.sealed.iter().filter_map(|sealed| Some((sealed.file.clone()?, sealed.origin?, sealed.memory_end()?)));
+    for (segment, origin, end) in rolled {
+        let mut part = SegmentPart { segment, origin, chunks: Vec::new(), with_header: false };
+        while let Some(chunk) = chunks.next_if(|chunk| chunk.start < end) {
+            part.chunks.push(chunk);
+        }
+        if !part.chunks.is_empty() {
+            parts.push(part);
+        }
     }
+    let active = log.active.as_mut().expect("a log in a round has an active segment");
+    let segment = active.file.clone().expect("and it is open");
+    let with_header = active.header == HeaderState::Pending;
+    if with_header {
+        active.header = HeaderState::Written;
+    }
+    let origin = active.origin;
+    parts.push(SegmentPart { segment, origin, chunks: chunks.collect(), with_header });
+    drop(log);
+    SegmentWrite { share, parts }
 }
 
-fn seal<E: Env>(log: SharedLog<E>) -> SegmentWrite<E> {
-    let mut borrowed = log.borrow_mut();
-    borrowed.write_back_wanted = false;
-    let segment = borrowed.segment.clone().expect("a log in a round has an open segment");
-    let (end, chunks) = (borrowed.offsets.written(), borrowed.tail.seal());
-    drop(borrowed);
-    SegmentWrite { log, end, segment, chunks }
-}
-
-async fn execute<E: Env>(inner: &Inner<E>, round: Round<E>) {
-    let Round { pieces, segment_writes, journal_write } = round;
+async fn execute<E: Env>(inner: &Rc<Inner<E>>, round: Round<E>) {
+    let Round { pieces, segment_writes, journal_write, flush_wanted } = round;
     let journal_file = inner.journal.borrow().file();
-    let (journal_result, segment_results) =
-        join(write_journal(journal_write), join_all(segment_writes.iter().map(write_segment))).await;
-    let flushed = match journal_result {
-        Ok(()) => flush(inner, &journal_file, &segment_writes).await,
-        Err(error) => Err(Failure::Io { operation: "writing the journal", reason: error.to_string() }),
-    };
-    if let Err(failure) = flushed {
-        return inner.fail_all(&failure);
+    let writes = join_all(segment_writes.iter().map(|write| write_segments(inner, write)));
+    let (journal_result, segment_results) = join(write_journal(journal_write), writes).await;
+    if let Err(error) = journal_result {
+        return inner.fail_all(&Failure::Io { operation: "writing the journal", reason: error.to_string() });
     }
     for (write, result) in segment_writes.into_iter().zip(segment_results) {
         match result {
-            Ok(()) => finish_segment_write(inner, write),
+            Ok(()) => stored(inner, &write.share, true, &write.parts),
             Err(error) => {
-                let reason = format!("{}: {error}", write.segment.path().display());
-                inner.fail_log(&write.log, &Failure::Io { operation: "writing a segment", reason });
+                let reason = format!("{}: {error}", write.parts[0].segment.path().display());
+                inner.fail_log(&write.share.log, &Failure::Io { operation: "writing a segment", reason });
             }
         }
     }
     for piece in pieces {
-        let mut log = piece.log.borrow_mut();
-        if log.failure.is_none() {
-            finish(inner, &mut log, piece.end, InSegment::No);
-        }
+        stored(inner, &piece, false, &[]);
+    }
+    let flush_wanted = flush_wanted || inner.unflushed_bytes.get() >= inner.config.flush_interval_bytes;
+    if flush_wanted && let Err(error) = flush(inner, &journal_file).await {
+        inner.fail_all(&Failure::Io { operation: "flushing a round", reason: error.to_string() });
     }
 }
 
@@ -199,45 +246,105 @@ async fn write_journal<E: Env>(write: Option<JournalWrite<E>>) -> io::Result<()>
 }
 
 /// Writes one log's chunks, one after the other: neighbours share a block, and nothing orders two writes.
-async fn write_segment<E: Env>(write: &SegmentWrite<E>) -> io::Result<()> {
-    for chunk in &write.chunks {
-        write.segment.write(Rc::clone(&chunk.buffer), chunk.start).await?;
+async fn write_segments<E: Env>(inner: &Inner<E>, write: &SegmentWrite<E>) -> io::Result<()> {
+    for part in &write.parts {
+        if part.with_header {
+            let id = write.share.log.borrow().id;
+            part.segment.write_header(&inner.env, id, None).await?;
+        }
+        for chunk in &part.chunks {
+            let position = position_in_file(chunk.start, part.origin);
+            part.segment.write(Rc::clone(&chunk.buffer), position).await?;
+        }
     }
     Ok(())
 }
 
-async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>, writes: &[SegmentWrite<E>]) -> Result<(), Failure> {
-    let result = match inner.flush_scope {
-        FlushScope::Device => journal.sync().await,
-        FlushScope::File => {
-            let (journal_result, results) =
-                join(journal.sync(), join_all(writes.iter().map(|write| write.segment.sync()))).await;
-            results.into_iter().fold(journal_result, Result::and)
-        }
-    };
-    result.map_err(|error| Failure::Io { operation: "flushing a round", reason: error.to_string() })
-}
-
-fn finish_segment_write<E: Env>(inner: &Inner<E>, write: SegmentWrite<E>) {
-    let SegmentWrite { log, end, chunks, .. } = write;
-    let mut borrowed = log.borrow_mut();
-    if borrowed.failure.is_some() {
+/// A log's share of the round is written.
+fn stored<E: Env>(inner: &Rc<Inner<E>>, share: &Share<E>, in_segment: bool, parts: &[SegmentPart<E>]) {
+    let mut log = share.log.borrow_mut();
+    if log.life != share.life || log.recorded.is_some() {
         return;
     }
-    finish(inner, &mut borrowed, end, InSegment::Yes);
-    let recorded = !std::mem::replace(&mut borrowed.durable_end_unrecorded, true);
-    drop(borrowed);
-    if recorded {
-        inner.unrecorded.borrow_mut().push(Rc::clone(&log));
+    let before = log.offsets.stored().position;
+    log.make_stored(share.end, in_segment);
+    let bytes = log.offsets.stored().position.bytes_since(before);
+    inner.unstored_bytes.set(inner.unstored_bytes.get() - bytes);
+    if log.config.flush_policy == FlushPolicy::Interval {
+        inner.unflushed_bytes.set(inner.unflushed_bytes.get() + bytes);
+        arm_flush(inner);
     }
-    let mut eviction = inner.eviction.borrow_mut();
-    eviction.extend(chunks.iter().map(|_| Rc::clone(&log)));
+    if !std::mem::replace(&mut log.unflushed, true) {
+        inner.unflushed.borrow_mut().push(Rc::clone(&share.log));
+    }
+    if inner.flush_scope == FlushScope::File {
+        inner.unflushed_files.borrow_mut().extend(parts.iter().map(|part| part.segment.clone()));
+    }
+    let chunk_count = parts.iter().map(|part| part.chunks.len()).sum();
+    inner.eviction.borrow_mut().extend(std::iter::repeat_n(Rc::clone(&share.log), chunk_count));
 }
 
-fn finish<E: Env>(inner: &Inner<E>, log: &mut Log<E>, end: Mark, in_segment: InSegment) {
-    let newly_durable = end.position.bytes_since(log.offsets.durable().position);
-    inner.undurable_bytes.set(inner.undurable_bytes.get() - newly_durable);
-    log.make_durable(end, in_segment);
+/// Has a round flush after the interval, unless one is to do so already.
+fn arm_flush<E: Env>(inner: &Rc<Inner<E>>) {
+    if !inner.flush_armed.replace(true) {
+        let owned = Rc::clone(inner);
+        let task = async move {
+            let inner = owned;
+            inner.env.clock().sleep(inner.config.flush_interval).await;
+            inner.flush_armed.set(false);
+            if inner.unflushed_bytes.get() > 0 {
+                inner.flush_due.set(true);
+                inner.queue_changed.notify();
+            }
+        };
+        inner.env.tasks().spawn(TaskClass::Flush, task);
+    }
+}
+
+/// Makes everything durable that is stored.
+async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result<()> {
+    let logs = inner.unflushed.take();
+    let marks: Vec<_> = logs.into_iter().map(take_marks).collect();
+    inner.unflushed_bytes.set(0);
+    let files = inner.unflushed_files.take();
+    let (journal_result, results) = join(journal.sync(), join_all(files.iter().map(Segment::sync))).await;
+    results.into_iter().fold(journal_result, Result::and)?;
+    for Flushed { log, life, stored, segment_stored, with_header } in marks {
+        let mut borrowed = log.borrow_mut();
+        if borrowed.life != life || borrowed.recorded.is_some() {
+            continue;
+        }
+        let before = borrowed.in_segment;
+        borrowed.make_durable(stored, segment_stored);
+        if let Some(active) = borrowed.active.as_mut().filter(|_| with_header) {
+            active.header = HeaderState::Durable;
+        }
+        let moved = borrowed.in_segment != before;
+        if moved && !std::mem::replace(&mut borrowed.durable_end_unrecorded, true) {
+            inner.unrecorded.borrow_mut().push(Rc::clone(&log));
+        }
+    }
+    Ok(())
+}
+
+/// What a flush that is under way makes durable of a log.
+struct Flushed<E: Env> {
+    log: SharedLog<E>,
+    life: u64,
+    stored: Mark,
+    segment_stored: Mark,
+    /// The active segment's header became durable too.
+    with_header: bool,
+}
+
+fn take_marks<E: Env>(log: SharedLog<E>) -> Flushed<E> {
+    let mut borrowed = log.borrow_mut();
+    borrowed.unflushed = false;
+    let Log { life, ref offsets, segment_stored, .. } = *borrowed;
+    let stored = offsets.stored();
+    let with_header = borrowed.active.as_ref().is_some_and(|active| active.header == HeaderState::Written);
+    drop(borrowed);
+    Flushed { log, life, stored, segment_stored, with_header }
 }
 
 /// Drops the oldest written chunks until the tails fit their budget.

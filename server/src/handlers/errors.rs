@@ -43,13 +43,14 @@ pub fn append(refusal: &AppendRefusal, naming: Naming) -> ErrorCode {
         AppendRefusal::Refused(error) => match error {
             // The topic was deleted after the request was looked at.
             AppendError::UnknownLog => naming.unknown(),
-            AppendError::Offline(failure) => log_failure(failure),
+            AppendError::Offline(failure) => log_failure(failure, naming),
             AppendError::Sequence(error) => sequence(error),
+            AppendError::StaleLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             AppendError::OffsetsExhausted | AppendError::DiskFull { .. } => ErrorCode::KafkaStorageError,
             // Another leader, or this broker after its restart, takes it.
             AppendError::Closing => ErrorCode::NotLeaderOrFollower,
         },
-        AppendRefusal::NotDurable(failure) => log_failure(failure),
+        AppendRefusal::NotDurable(failure) => log_failure(failure, naming),
     }
 }
 
@@ -77,7 +78,7 @@ pub fn read(error: &ReadError, naming: Naming) -> ErrorCode {
     match error {
         ReadError::UnknownLog => naming.unknown(),
         ReadError::OffsetOutOfRange(_) => ErrorCode::OffsetOutOfRange,
-        ReadError::Offline(failure) => log_failure(failure),
+        ReadError::Offline(failure) => log_failure(failure, naming),
         ReadError::Corrupt(_) => ErrorCode::KafkaStorageError,
     }
 }
@@ -164,8 +165,9 @@ fn sequence(error: &SequenceError) -> ErrorCode {
     }
 }
 
-fn log_failure(failure: &Failure) -> ErrorCode {
+fn log_failure(failure: &Failure, naming: Naming) -> ErrorCode {
     match failure {
+        Failure::Deleted => naming.unknown(),
         Failure::Io { .. } | Failure::Corrupt(_) => ErrorCode::KafkaStorageError,
     }
 }
@@ -189,10 +191,13 @@ mod tests {
 
     #[test]
     fn a_topic_that_is_gone_is_unknown_by_what_it_was_asked_for() {
-        let gone = AppendRefusal::Refused(AppendError::UnknownLog);
-        assert_eq!(append(&gone, Naming::Name), ErrorCode::UnknownTopicOrPartition);
-        assert_eq!(append(&gone, Naming::Id), ErrorCode::UnknownTopicId);
-        assert_eq!(read(&ReadError::UnknownLog, Naming::Name), ErrorCode::UnknownTopicOrPartition);
-        assert_eq!(read(&ReadError::UnknownLog, Naming::Id), ErrorCode::UnknownTopicId);
+        for gone in [AppendRefusal::Refused(AppendError::UnknownLog), AppendRefusal::NotDurable(Failure::Deleted)] {
+            assert_eq!(append(&gone, Naming::Name), ErrorCode::UnknownTopicOrPartition);
+            assert_eq!(append(&gone, Naming::Id), ErrorCode::UnknownTopicId);
+        }
+        for gone in [ReadError::UnknownLog, ReadError::Offline(Failure::Deleted)] {
+            assert_eq!(read(&gone, Naming::Name), ErrorCode::UnknownTopicOrPartition);
+            assert_eq!(read(&gone, Naming::Id), ErrorCode::UnknownTopicId);
+        }
     }
 }

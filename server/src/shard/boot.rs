@@ -24,7 +24,7 @@ use super::mailbox::Links;
 use super::mailbox::message::{Message, Proposal, ProposeError, Request};
 use super::mailbox::stop::StopSignal;
 use super::metadata_log::{self, MetadataLog, ReplayError};
-use super::placement::{self, ShardIndex};
+use super::placement::ShardIndex;
 use super::{Shard, Stage, dispatch};
 use crate::config::Config;
 use crate::identity::ClusterId;
@@ -171,10 +171,9 @@ async fn close<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
 async fn redistribute<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
     let count = shard.shard_count();
     let directory = &shard.broker().config.store.directory;
-    let owner = |partition| placement::owner(partition, count).get();
-    let report = recovery::redistribute(shard.env(), directory, count, owner).await?;
+    let report = recovery::redistribute(shard.env(), directory, count).await?;
     if let Some(report) = report {
-        report_recovery(shard, &report);
+        report_redistribution(shard, &report);
     }
     Ok(())
 }
@@ -182,34 +181,27 @@ async fn redistribute<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
 async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
     let settings = &shard.broker().config.store;
     let config = StoreConfig {
-        directory: settings.directory.clone(),
         shard_index: shard.index().get(),
         shard_count: shard.shard_count(),
         journal_bytes: settings.journal_bytes,
         round_bytes_max: settings.round_bytes_max,
         write_buffer_bytes_max: settings.write_buffer_bytes_max,
         tail_cache_bytes_max: settings.tail_cache_bytes_max,
+        directory: settings.directory.clone(),
+        flush_interval: settings.flush_interval,
+        flush_interval_bytes: settings.flush_interval_bytes,
+        retention_interval: settings.retention_check_interval,
+        producer_age_max: settings.producer_id_expiration,
     };
     let owned = |partition: PartitionId| shard.owner(partition) == shard.index();
-    let (store, report) = Store::open(shard.env().clone(), config, owned).await?;
-    report_recovery(shard, &report);
+    let store = Store::open(shard.env().clone(), config, owned).await?;
     shard.open_store(store);
     Ok(())
 }
 
-fn report_recovery<E: Env>(shard: &Shard<E>, report: &RecoveryReport) {
-    let (shard, logs, bytes) = (shard.index(), report.log_count, report.scanned_bytes);
-    if report.clean {
-        tracing::info!(%shard, logs, "logs opened after a clean stop");
-    } else {
-        tracing::info!(%shard, logs, scanned_bytes = bytes, pieces = report.piece_count, "logs recovered");
-    }
-    for (partition, cut_bytes) in &report.cuts {
-        tracing::warn!(%shard, %partition, cut_bytes, "a torn end was cut off; nothing of it was acknowledged");
-    }
-    for (partition, failure) in &report.damage {
-        tracing::error!(%shard, %partition, %failure, "log is damaged and stays offline");
-    }
+fn report_redistribution<E: Env>(shard: &Shard<E>, report: &RecoveryReport) {
+    let (shard, logs) = (shard.index(), report.log_count);
+    tracing::info!(%shard, logs, pieces = report.piece_count, "the data directory now has another number of shards");
 }
 
 fn bind<E: Env>(shard: &Shard<E>) -> Result<Vec<<E::Net as Net>::Listener>, BootError> {

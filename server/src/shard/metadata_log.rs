@@ -117,7 +117,7 @@ async fn distribute<E: Env>(shard: &Shard<E>, entry: &Entry) {
 /// Reads the whole log and gives the image it adds up to.
 pub async fn replay<E: Env>(shard: &Shard<E>) -> Result<Image, ReplayError> {
     let store = shard.store();
-    store.create(PartitionId::METADATA, LogConfig { internal: true, ..LogConfig::default() });
+    store.create(PartitionId::METADATA, log_config());
     let mut image = Image::new();
     let mut offset = Offset::ZERO;
     loop {
@@ -129,6 +129,11 @@ pub async fn replay<E: Env>(shard: &Shard<E>) -> Result<Image, ReplayError> {
         let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice().iter().copied()).collect();
         offset = apply_batches(&bytes, offset, &mut image)?;
     }
+}
+
+/// The metadata is all of its log: nothing of it is ever too old.
+fn log_config() -> LogConfig {
+    LogConfig { internal: true, retention_bytes: None, retention_age_max: None, ..LogConfig::default() }
 }
 
 /// Applies the entries of whole batches that begin at or before `offset`; gives the offset after the last one.

@@ -22,8 +22,25 @@ impl<E: Env> Shard<E> {
         for topic in image.topics() {
             self.configure_all(topic);
         }
+        self.delete_strays(&image);
         self.set_image(image);
         Ok(())
+    }
+
+    /// Deletes logs that no topic has: the broker ended between deleting a topic and letting go of its logs.
+    fn delete_strays(&self, image: &Image) {
+        let is_stray = |id: &PartitionId| *id != PartitionId::METADATA && image.find_partition(*id).is_none();
+        let strays: Vec<_> = self.store().partitions().into_iter().filter(is_stray).collect();
+        let shard = self.index();
+        if image.applied_index() == 0 && !strays.is_empty() {
+            // Not a deleted topic but a lost metadata log. Whoever brings it back finds the records where they were.
+            tracing::error!(%shard, count = strays.len(), "the metadata is empty, but there are logs; they stay as they are");
+            return;
+        }
+        for id in strays {
+            tracing::info!(%shard, partition = %id, "deleting the log of a topic that was deleted");
+            self.store().delete(id);
+        }
     }
 
     /// Applies a durable entry, and makes, configures and deletes the logs that it concerns.
@@ -31,7 +48,7 @@ impl<E: Env> Shard<E> {
         let removed = self.find_removed(&entry.records);
         self.apply_to_image(entry)?;
         for id in removed {
-            delete_log(self, id);
+            self.store().delete(id);
         }
         self.reconcile(&entry.records);
         Ok(())
@@ -101,9 +118,4 @@ impl<E: Env> Shard<E> {
     fn log_config(&self, topic: &Topic) -> LogConfig {
         self.topic_defaults().log_config(&topic.name, &topic.config)
     }
-}
-
-/// Has the engine let go of a log and its files.
-fn delete_log<E: Env>(shard: &Shard<E>, id: PartitionId) {
-    tracing::debug!(shard = %shard.index(), partition = %id, has_log = shard.store().contains(id), "log of a deleted topic");
 }

@@ -253,30 +253,18 @@ fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request:
     }
 }
 
-/// Moves a log's start to `before`, or to the high watermark; gives where it starts now. A start behind it stays.
+/// Moves a log's start to `before`, or to the high watermark; gives where it starts then. A start behind it stays.
 async fn move_start<E: Env>(shard: &Shard<E>, id: PartitionId, before: Option<Offset>) -> Result<Offset, ReadError> {
-    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
-    let before = before.unwrap_or(offsets.high_watermark);
-    if before > offsets.high_watermark {
-        return Err(ReadError::OffsetOutOfRange(offsets));
-    }
-    if before <= offsets.start {
-        return Ok(offsets.start);
-    }
-    delete_before(shard, id, before).await
-}
-
-/// Has the engine forget the records of a log below `before`.
-#[expect(clippy::unused_async, reason = "the engine's function waits for the device")]
-async fn delete_before<E: Env>(shard: &Shard<E>, id: PartitionId, before: Offset) -> Result<Offset, ReadError> {
-    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
-    tracing::warn!(partition = %id, %before, "records cannot be deleted yet");
-    Err(ReadError::OffsetOutOfRange(offsets))
+    let before = match before {
+        Some(offset) => offset,
+        None => shard.store().offsets(id).await?.high_watermark,
+    };
+    shard.store().delete_records(id, before).await
 }
 
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {
     let id: PartitionId = query.partition;
-    let offsets = shard.store().offsets(id).ok_or(ReadError::UnknownLog)?;
+    let offsets = shard.store().offsets(id).await?;
     let found = |offset| FoundOffset { offset, timestamp_ms: None, leader_epoch: offsets.leader_epoch };
     match query.position {
         OffsetPosition::Earliest => Ok(Some(found(offsets.start))),

@@ -6,6 +6,7 @@ mod client;
 mod compacted;
 mod configs;
 mod hostile;
+mod retention;
 mod start;
 
 use std::time::Duration;

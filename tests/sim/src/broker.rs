@@ -44,13 +44,13 @@ impl Tuning {
 
     fn store(&self, shard_index: u16) -> StoreConfig {
         StoreConfig {
-            directory: PathBuf::from(DIRECTORY),
             shard_index,
             shard_count: self.shard_count,
             journal_bytes: self.journal_bytes,
             round_bytes_max: self.round_bytes_max,
             write_buffer_bytes_max: self.write_buffer_bytes_max,
             tail_cache_bytes_max: self.tail_cache_bytes_max,
+            ..StoreConfig::at(PathBuf::from(DIRECTORY))
         }
     }
 }
@@ -69,16 +69,15 @@ impl Broker {
     /// Brings the directory to the configured number of shards and opens every shard's store.
     pub async fn open(machine: &Machine, tuning: &Tuning) -> Result<Self, OpenError> {
         let shard_count = tuning.shard_count;
-        let redistributed =
-            redistribute(&machine.env(0), Path::new(DIRECTORY), shard_count, |id| owner(id, shard_count)).await?;
+        let redistributed = redistribute(&machine.env(0), Path::new(DIRECTORY), shard_count).await?;
         let opening = (0..shard_count).map(|shard| {
             Store::open(machine.env(shard), tuning.store(shard), move |id| owner(id, shard_count) == shard)
         });
         let (mut stores, mut reports) = (Vec::new(), Vec::new());
         for opened in join_all(opening).await {
-            let (store, report) = opened?;
+            let store = opened?;
+            reports.push(store.recovered().await);
             stores.push(store);
-            reports.push(report);
         }
         Ok(Self { stores, reports, redistributed })
     }

@@ -36,14 +36,15 @@ pub async fn recovered(broker: &Broker, model: &Model, dice: &Dice) {
 pub async fn recovered_log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
     let store = broker.store(id);
     let certain = model.with(id, |log| log.certain);
-    let Some(offsets) = store.offsets(id) else {
-        assert_eq!(certain, 0, "{id}: the log is unknown after the restart");
-        model.with(id, |log| log.settle(0));
-        return Ok(());
+    let offsets = match store.offsets(id).await {
+        Ok(offsets) => offsets,
+        Err(ReadError::UnknownLog) => {
+            assert_eq!(certain, 0, "{id}: the log is unknown after the restart");
+            model.with(id, |log| log.settle(0));
+            return Ok(());
+        }
+        Err(error) => return Err(Admitted(format!("offline after the restart: {error}"))),
     };
-    if let Some(failure) = store.failure(id) {
-        return Err(Admitted(format!("offline after the restart: {failure}")));
-    }
     assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left is durable");
     assert_eq!(offsets.start, Offset::ZERO, "{id}: nothing was deleted");
     let certain_end = model.with(id, |log| log.certain_end());
@@ -114,7 +115,7 @@ pub async fn read_once(
         Err(error @ (ReadError::Offline(Failure::Corrupt(_) | Failure::Io { .. }) | ReadError::Corrupt(_))) => {
             return Err(Admitted(error.to_string()));
         }
-        Err(error) => panic!("{id}: reading at {from} of {:?}: {error}", broker.store(id).offsets(id)),
+        Err(error) => panic!("{id}: reading at {from} of {:?}: {error}", broker.store(id).offsets(id).await),
     };
     let mut bytes = Vec::with_capacity(read.bytes);
     read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_slice()));

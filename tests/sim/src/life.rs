@@ -224,7 +224,9 @@ async fn run(
 async fn recovered_on_a_failing_disk(broker: &Broker, model: &Model, dice: &Dice) {
     for id in model.partitions() {
         let compared = check::recovered_log(broker, model, id, dice).await;
-        if let (Err(_), Some(offsets), None) = (compared, broker.store(id).offsets(id), broker.store(id).failure(id)) {
+        if let (Err(_), Ok(offsets), None) =
+            (compared, broker.store(id).offsets(id).await, broker.store(id).failure(id))
+        {
             model.with(id, |log| log.settle(log.count_below(offsets.log_end)));
         }
     }

@@ -211,7 +211,7 @@ impl Session {
 
     /// False when the log is offline.
     async fn read(&self, id: PartitionId) -> bool {
-        let Some(offsets) = self.broker.store(id).offsets(id) else { return true };
+        let Ok(offsets) = self.broker.store(id).offsets(id).await else { return true };
         let from = Offset::new(check::dice_offset(&self.dice, offsets.high_watermark));
         let bytes_max = self.dice.pick(&[1, 200, 5_000, 50_000, 1_000_000]);
         let first = self.dice.pick(&[FirstBatch::WholeEvenIfLarger, FirstBatch::WithinLimit]);

@@ -120,6 +120,7 @@ impl Known {
                 position.plus(piece.len())
             }
             EntryKind::DurableEnd { position, .. } => position,
+            EntryKind::Start { .. } => return,
         };
         self.durable_end = self.durable_end.max(end);
     }

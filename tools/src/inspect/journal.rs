@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use millrace_engine::format::journal::{Entry, EntryKind, JournalHeader, RING_START, Round};
+use millrace_engine::model::Position;
 use millrace_engine::recovery::live_rounds;
 use millrace_protocol::batch::BatchView;
 
@@ -121,6 +122,7 @@ fn entries_table(live: &[(u64, Round<'_>)]) -> comfy_table::Table {
             let (kind, position, bytes, end_offset) = match entry.kind {
                 EntryKind::Piece { position, bytes, end_offset } => ("piece", position, bytes, end_offset),
                 EntryKind::DurableEnd { position, end_offset } => ("durable end", position, 0, end_offset),
+                EntryKind::Start { offset } => ("start", Position::default(), 0, offset),
             };
             table.add_row([
                 entry.partition.to_string(),

@@ -1,0 +1,310 @@
+//! Opens one log from its directory.
+//!
+//! 1. Put the names in order: leave out what a crash left half made, let the prepared segment count if its header says so,
+//!    finish a compaction that was being put in place, and make all names durable.
+//! 2. Write back pieces that are only known in memory (after a failure in a running store).
+//! 3. Scan the segments from the newest saved state on. Up to where the log is recorded to be durable every byte has to
+//!    continue it, or the log is damaged and stays as it is. Behind that lies at most the last round: the log ends with
+//!    the first segment in which something does not continue it.
+//! 4. Make that end final: remove later segments, write once more what is not known to be flushed, cut the rest off.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use millrace_protocol::batch::BatchHeader;
+use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env};
+use zerocopy::FromBytes;
+
+use super::pieces::put_back;
+use super::scan::{self, Scan};
+use super::{LogOutcome, OpenLogError};
+use crate::format::index;
+use crate::format::segment_header::RECORDS_START;
+use crate::io::is_unfinished;
+use crate::log::index::SegmentIndex;
+use crate::log::offsets::Mark;
+use crate::log::sealed::SealedSegment;
+use crate::log::{ActiveSegment, Corruption, HeaderState, OpenedLog, Recorded};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
+use crate::producer_state::ProducerStates;
+use crate::segment::{self, NEXT_FILE_NAME, Segment};
+use crate::segment_files;
+
+/// Bytes that are written once more at a time.
+const REWRITE_BYTES: usize = 256 * 1024;
+
+/// Opens a log of which `recorded` is known.
+pub(crate) async fn open_log<E: Env>(
+    env: &E,
+    logs: &Path,
+    id: PartitionId,
+    recorded: &Recorded,
+) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
+    let directory = logs.join(id.directory_name());
+    LogOpener { env, logs, directory, id, recorded }.run().await
+}
+
+struct LogOpener<'a, E: Env> {
+    env: &'a E,
+    logs: &'a Path,
+    directory: PathBuf,
+    id: PartitionId,
+    recorded: &'a Recorded,
+}
+
+/// The last segment that is scanned: it becomes the active one.
+struct Last<E: Env> {
+    segment: Segment<E>,
+    scan: Scan,
+    /// Where this scan began.
+    scanned_from: Position,
+    /// Up to where its state was found saved.
+    saved_end: Option<Mark>,
+}
+
+impl<E: Env> LogOpener<'_, E> {
+    async fn run(&self) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
+        let bases = self.put_names_in_order().await?;
+        if bases.is_empty() {
+            if let Some(base) = self.recorded.segment_base {
+                return Err(self.corruption(base, 0, "the segment is missing").into());
+            }
+            return Ok((OpenedLog::empty(self.recorded.start_offset), LogOutcome::default()));
+        }
+        if let Some(base) = self.recorded.segment_base.filter(|base| !bases.contains(base)) {
+            return Err(self.corruption(base, 0, "the segment is missing").into());
+        }
+        for piece in &self.recorded.pieces {
+            put_back(self.env, self.logs, self.id, piece).await?;
+        }
+        let mut sealed = Vec::new();
+        let mut outcome = LogOutcome::default();
+        let last = self.scan_segments(&bases, &mut sealed, &mut outcome).await?;
+        self.make_end_final(&bases, &last, &mut outcome).await?;
+        self.opened(sealed, last).await.map(|opened| (opened, outcome)).map_err(OpenLogError::Io)
+    }
+
+    /// The first offsets of the log's segments, rising.
+    async fn put_names_in_order(&self) -> io::Result<Vec<Offset>> {
+        let disk = self.env.disk();
+        let names = match disk.read_dir(&self.directory).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut bases: Vec<_> = names.iter().filter_map(|entry| segment::parse_file_name(&entry.name)).collect();
+        for entry in &names {
+            let orphan = index::parse_file_name(&entry.name).is_some_and(|base| !bases.contains(&base));
+            if is_unfinished(&entry.name) || orphan {
+                disk.remove_file(&self.directory.join(&entry.name)).await?;
+            } else if entry.name == NEXT_FILE_NAME {
+                let path = self.directory.join(&entry.name);
+                match Segment::open_by_header(self.env, path.clone(), self.id).await? {
+                    Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
+                        segment.rename(self.env).await?;
+                        bases.push(segment.base_offset());
+                    }
+                    // Prepared and never used.
+                    _ => disk.remove_file(&path).await?,
+                }
+            }
+        }
+        // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
+        disk.sync_dir(&self.directory).await?;
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    async fn scan_segments(
+        &self,
+        bases: &[Offset],
+        sealed: &mut Vec<SealedSegment<E>>,
+        outcome: &mut LogOutcome,
+    ) -> Result<Last<E>, OpenLogError> {
+        let (first_place, mut saved) = self.find_saved(bases).await?;
+        let names = bases.windows(2).take(first_place);
+        sealed.extend(names.map(|pair| SealedSegment::named(pair[0], pair[1])));
+        let mut producers = ProducerStates::default();
+        let mut leader_epoch = LeaderEpoch::new(-1);
+        for (place, base) in bases.iter().enumerate().skip(first_place) {
+            let next = bases.get(place + 1).copied();
+            let segment = Segment::open(self.env, self.logs, self.id, *base).await?;
+            let Some(header) = segment.header(self.id).await? else {
+                return Err(self.corruption(*base, 0, scan::HEADER_DAMAGED).into());
+            };
+            let whole = || {
+                let compacted = header.compacted_end.is_some();
+                let mut scan = Scan::of_segment(*base, compacted, std::mem::take(&mut producers));
+                scan.leader_epoch = leader_epoch;
+                scan
+            };
+            let saved_end = saved.as_ref().map(|scan: &Scan| scan.end);
+            let start = saved.take().unwrap_or_else(whole);
+            let scanned_from = start.end.position;
+            let limit = self.clean_end(*base);
+            let scan = start.run(self.env, &segment, limit).await?;
+            outcome.scanned_bytes += scan.scanned_bytes;
+            self.check_recorded(&segment, &scan, next)?;
+            let complete =
+                next.is_some_and(|next| scan.end.offset == next || (scan.compacted && scan.end.offset < next));
+            let Some(next) = next.filter(|_| complete) else {
+                return Ok(Last { segment, scan, scanned_from, saved_end });
+            };
+            leader_epoch = scan.leader_epoch;
+            producers = scan.producers;
+            let index = SegmentIndex { end: scan.end.position, offsets: scan.index, epochs: scan.epochs };
+            sealed.push(SealedSegment {
+                bytes: index.end.get(),
+                index: Some(Rc::new(index)),
+                finished: false,
+                ..SealedSegment::named(*base, next)
+            });
+        }
+        unreachable!("the last segment has none behind it, and ends the loop")
+    }
+
+    /// Looks for the newest segment beside which the log's state was saved, and says where to go on from it.
+    async fn find_saved(&self, bases: &[Offset]) -> io::Result<(usize, Option<Scan>)> {
+        for (place, base) in bases.iter().enumerate().rev() {
+            let index = segment_files::read_index(self.env, &self.directory, self.id, *base).await?;
+            let Some((end_offset, index)) = index else { continue };
+            let producers = segment_files::read_producers(self.env, &self.directory, self.id, end_offset).await?;
+            let Some(producers) = producers else { continue };
+            let mut scan = Scan::of_segment(*base, false, producers);
+            scan.end = Mark { offset: end_offset, position: index.end };
+            scan.leader_epoch = index.epochs.last().map_or(LeaderEpoch::new(-1), |last| last.epoch);
+            (scan.index, scan.epochs) = (index.offsets, index.epochs);
+            return Ok((place, Some(scan)));
+        }
+        Ok((0, None))
+    }
+
+    /// Where the scan of a segment is to end: a log that was closed in order ends exactly where it is recorded to.
+    fn clean_end(&self, base: Offset) -> Option<Position> {
+        let last = self.recorded.segment_base == Some(base);
+        (self.recorded.clean && last).then_some(self.recorded.end.position)
+    }
+
+    /// Every byte below the recorded end has to be there.
+    fn check_recorded(&self, segment: &Segment<E>, scan: &Scan, next: Option<Offset>) -> Result<(), OpenLogError> {
+        let base = segment.base_offset();
+        let Some(recorded_base) = self.recorded.segment_base else { return Ok(()) };
+        let reaches = match next {
+            Some(next) if base < recorded_base => scan.end.offset == next || (scan.compacted && scan.end.offset < next),
+            _ if base == recorded_base => scan.end.position >= self.recorded.end.position,
+            _ => true,
+        };
+        if reaches { Ok(()) } else { Err(scan::damage(segment, scan, self.recorded.end).into()) }
+    }
+
+    /// Nothing behind the end can ever come back, and everything before it is on the device.
+    async fn make_end_final(
+        &self,
+        bases: &[Offset],
+        last: &Last<E>,
+        outcome: &mut LogOutcome,
+    ) -> Result<(), OpenLogError> {
+        if self.recorded.clean {
+            return Ok(());
+        }
+        let Last { segment, scan, scanned_from, .. } = last;
+        let base = segment.base_offset();
+        let later: Vec<_> = bases.iter().filter(|other| **other > base).collect();
+        for other in &later {
+            let unacknowledged = Segment::open(self.env, self.logs, self.id, **other).await?;
+            outcome.cut_bytes += scan::remainder_bytes(&unacknowledged, RECORDS_START).await?;
+            self.env.disk().remove_file(unacknowledged.path()).await?;
+        }
+        if !later.is_empty() {
+            self.env.disk().sync_dir(&self.directory).await?;
+        }
+        let end = scan.end.position;
+        outcome.cut_bytes += scan::remainder_bytes(segment, end).await?;
+        let flushed = if self.recorded.segment_base == Some(base) { self.recorded.end.position } else { RECORDS_START };
+        rewrite(segment, flushed.max(*scanned_from).min(end), end).await?;
+        // Segments between the recorded one and this one may never have been flushed either.
+        let between = bases.iter().filter(|other| **other < base && Some(**other) >= self.recorded.segment_base);
+        for other in between {
+            let recorded = self.recorded.segment_base == Some(*other);
+            let start = if recorded { self.recorded.end.position } else { RECORDS_START };
+            let segment = Segment::open(self.env, self.logs, self.id, *other).await?;
+            let end = Position::new(segment.size_bytes().await?).block_floor();
+            rewrite(&segment, start, end).await?;
+            segment.sync().await?;
+        }
+        segment.cut(self.env, end).await?;
+        Ok(())
+    }
+
+    async fn opened(&self, sealed: Vec<SealedSegment<E>>, last: Last<E>) -> io::Result<OpenedLog<E>> {
+        let Last { segment, scan, saved_end, .. } = last;
+        let is_empty = scan.end.position == RECORDS_START;
+        let first_timestamp = if is_empty { None } else { first_timestamp(&segment).await? };
+        let filled_end = Position::new(segment.size_bytes().await?).block_floor();
+        let first_base = sealed.first().map_or(segment.base_offset(), |first| first.base_offset);
+        let active = ActiveSegment {
+            base_offset: segment.base_offset(),
+            origin: RECORDS_START,
+            // Opened again when it is written or read: a log that nobody uses keeps no descriptor.
+            file: None,
+            filled_end,
+            unnamed: false,
+            header: HeaderState::Durable,
+        };
+        Ok(OpenedLog {
+            sealed,
+            active: Some(active),
+            start_offset: self.recorded.start_offset.max(first_base).min(scan.end.offset),
+            end: scan.end,
+            index: scan.index,
+            epochs: scan.epochs,
+            first_timestamp,
+            producers: scan.producers,
+            leader_epoch: scan.leader_epoch,
+            saved: saved_end.map(|mark| (mark.position, mark.offset)),
+        })
+    }
+
+    fn corruption(&self, base: Offset, position: u64, what: &str) -> Corruption {
+        let file = self.directory.join(segment::file_name(base));
+        Corruption { file, position, what: what.to_owned() }
+    }
+}
+
+/// Writes what lies between two positions once more. After a failed flush a read may give bytes, from a cache, that are
+/// not on the device, and no later flush of the same bytes would bring them there.
+async fn rewrite<E: Env>(segment: &Segment<E>, start: Position, end: Position) -> io::Result<()> {
+    let mut position = start.block_floor();
+    while position < end {
+        let bytes = end.block_ceil().bytes_since(position).min(REWRITE_BYTES);
+        let present = segment.read(position, bytes).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        segment.write(Rc::new(present), position).await?;
+        position = position.plus(bytes);
+    }
+    Ok(())
+}
+
+/// Largest timestamp of a segment's first batch.
+async fn first_timestamp<E: Env>(segment: &Segment<E>) -> io::Result<Option<i64>> {
+    let Some(block) = segment.read(RECORDS_START, BLOCK_BYTES).await? else { return Ok(None) };
+    let header = BatchHeader::read_from_prefix(block.as_slice()).ok();
+    Ok(header.map(|(header, _)| header.max_timestamp.get()))
+}
+
+impl<E: Env> OpenedLog<E> {
+    /// A log without segments.
+    pub(crate) fn empty(start_offset: Offset) -> Self {
+        Self {
+            sealed: Vec::new(),
+            active: None,
+            start_offset: start_offset.min(Offset::ZERO),
+            end: Mark::RECORDS_START,
+            index: crate::log::index::OffsetIndex::default(),
+            epochs: Vec::new(),
+            first_timestamp: None,
+            producers: ProducerStates::default(),
+            leader_epoch: LeaderEpoch::new(-1),
+            saved: None,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The segments of a log as readers see them: which one holds an offset, its index, its bytes from memory or the device.
+
+use std::io;
+use std::rc::Rc;
+
+use millrace_runtime::{Disk, Env};
+
+use super::{Inner, ReadError, SharedLog, prepare};
+use crate::io::{AppendBuffer, Slice};
+use crate::log::index::{OffsetIndex, SegmentIndex};
+use crate::log::sealed::{SealedSegment, position_in_file};
+use crate::log::{Corruption, Failure, Log};
+use crate::model::{Offset, Position};
+use crate::producer_state::ProducerStates;
+use crate::recovery::scan::{self, Scan};
+use crate::segment::Segment;
+use crate::segment_files;
+
+/// One segment, as it was when a read began.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// First offset.
+    pub(super) base_offset: Offset,
+    /// Position in the log of its first record, if some of it may be in memory.
+    origin: Option<Position>,
+    /// The end of what may be read, as a position in its file.
+    pub(super) end: Position,
+    /// Where the segment behind it begins; `None` in the last one that may be read.
+    pub(super) next_base: Option<Offset>,
+}
+
+/// First offset of the segment that holds `offset`.
+pub(super) fn base_of<E: Env>(log: &Log<E>, offset: Offset) -> Offset {
+    if offset >= log.active_base() {
+        return log.active_base();
+    }
+    let after = log.sealed.partition_point(|sealed| sealed.base_offset <= offset);
+    log.sealed.get(after.saturating_sub(1)).map_or(log.active_base(), |sealed| sealed.base_offset)
+}
+
+/// The segment that begins with `base_offset`, and where `look_up` says to start in it. `None` when it is gone: deleted,
+/// or compacted into another.
+pub(super) async fn find<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    base_offset: Offset,
+    look_up: impl Fn(&OffsetIndex) -> Option<Position>,
+) -> Result<Option<(Extent, Option<Position>)>, ReadError> {
+    if base_offset < log.borrow().active_base() {
+        load_index(inner, log, base_offset).await?;
+    }
+    let log = log.borrow();
+    let visible = log.visible();
+    if base_offset == log.active_base() {
+        // Right after a roll nothing in the active segment is visible.
+        let end = visible.position.max(log.origin());
+        let end = log.locate_active(end);
+        let extent = Extent { base_offset, origin: Some(log.origin()), end, next_base: None };
+        return Ok(Some((extent, look_up(&log.index))));
+    }
+    let place = log.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
+    let Some(sealed) = log.sealed.get(place).filter(|sealed| sealed.base_offset == base_offset) else {
+        return Ok(None);
+    };
+    let Some(index) = &sealed.index else { return Ok(None) };
+    let partly = sealed.origin.filter(|_| visible.offset < sealed.end_offset);
+    let end = partly.map_or(index.end, |origin| position_in_file(visible.position.max(origin), origin));
+    let next_base = partly.is_none().then_some(sealed.end_offset);
+    let extent = Extent { base_offset, origin: sealed.origin, end, next_base };
+    Ok(Some((extent, look_up(&index.offsets))))
+}
+
+/// Has the index of a sealed segment in memory: from its file, or by reading the segment where that does not hold.
+pub(super) async fn load_index<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    base_offset: Offset,
+) -> Result<(), ReadError> {
+    let (id, end_offset) = {
+        let log = log.borrow();
+        let sealed = log.sealed.iter().find(|sealed| sealed.base_offset == base_offset);
+        let Some(sealed) = sealed.filter(|sealed| sealed.index.is_none()) else { return Ok(()) };
+        (log.id, sealed.end_offset)
+    };
+    let directory = inner.logs_directory.join(id.directory_name());
+    let read =
+        segment_files::read_index(&inner.env, &directory, id, base_offset).await.map_err(|error| unreadable(&error))?;
+    let index = match read {
+        Some((end, index)) if end == end_offset => index,
+        _ => rebuild_index(inner, log, base_offset, end_offset).await?,
+    };
+    let mut log = log.borrow_mut();
+    let sealed = log.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset);
+    if let Some(sealed) = sealed.filter(|sealed| sealed.end_offset == end_offset) {
+        sealed.bytes = index.end.get();
+        sealed.index = Some(Rc::new(index));
+    }
+    Ok(())
+}
+
+/// Learns how large a sealed segment is and which timestamp is its largest.
+pub(super) async fn load_head<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    base_offset: Offset,
+) -> Result<(), ReadError> {
+    let known = |sealed: &SealedSegment<E>| sealed.base_offset == base_offset && sealed.timestamp_max.is_some();
+    if log.borrow().sealed.iter().any(known) {
+        return Ok(());
+    }
+    let was_loaded =
+        log.borrow().sealed.iter().any(|sealed| sealed.base_offset == base_offset && sealed.index.is_some());
+    load_index(inner, log, base_offset).await?;
+    let mut log = log.borrow_mut();
+    if let Some(sealed) = log.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset) {
+        sealed.timestamp_max = sealed.index.as_ref().and_then(|index| index.offsets.timestamp_max());
+        if !was_loaded {
+            sealed.index = None;
+        }
+    }
+    Ok(())
+}
+
+async fn rebuild_index<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    base_offset: Offset,
+    end_offset: Offset,
+) -> Result<SegmentIndex, ReadError> {
+    let id = log.borrow().id;
+    let segment = open(inner, log, base_offset).await.map_err(|error| unreadable(&error))?;
+    let corrupt =
+        |position: u64, what: &str| Corruption { file: segment.path().to_owned(), position, what: what.to_owned() };
+    let header = segment.header(id).await.map_err(|error| unreadable(&error))?;
+    let header = header.ok_or_else(|| corrupt(0, scan::HEADER_DAMAGED))?;
+    let scan = Scan::of_segment(base_offset, header.compacted_end.is_some(), ProducerStates::default());
+    let scan = scan.run(&inner.env, &segment, None).await.map_err(|error| unreadable(&error))?;
+    if scan.end.offset != end_offset && !(scan.compacted && scan.end.offset < end_offset) {
+        return Err(corrupt(scan.end.position.get(), scan.stop).into());
+    }
+    Ok(SegmentIndex { end: scan.end.position, offsets: scan.index, epochs: scan.epochs })
+}
+
+/// The open file of one of the log's segments.
+pub(super) async fn open<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, base_offset: Offset) -> io::Result<Segment<E>> {
+    if log.borrow().active.as_ref().is_some_and(|active| active.base_offset == base_offset) {
+        return prepare::open_active(inner, log).await;
+    }
+    let (id, open) = {
+        let log = log.borrow();
+        let sealed = log.sealed.iter().find(|sealed| sealed.base_offset == base_offset);
+        (log.id, sealed.and_then(|sealed| sealed.file.clone()))
+    };
+    if let Some(segment) = open {
+        return Ok(segment);
+    }
+    let segment = Segment::open(&inner.env, &inner.logs_directory, id, base_offset).await?;
+    if let Some(sealed) = log.borrow_mut().sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset) {
+        sealed.file = Some(segment.clone());
+    }
+    Ok(segment)
+}
+
+/// Gathers up to about `bytes` of an extent from `position` on: slices that lie behind each other, first from the device,
+/// then from memory.
+pub(super) async fn gather<E: Env>(
+    inner: &Inner<E>,
+    log: &SharedLog<E>,
+    extent: Extent,
+    position: Position,
+    bytes: usize,
+) -> Result<Vec<Slice<<E::Disk as Disk>::Buffer>>, ReadError> {
+    let wanted_end = Position::new(position.get().saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    let end = wanted_end.min(extent.end);
+    let mut slices = Vec::new();
+    let mut reached = position;
+    let from_device_until = memory_start(&log.borrow(), extent).min(end);
+    if position < from_device_until {
+        let start = position.block_floor();
+        let read_end = from_device_until.block_ceil();
+        let buffer = read_blocks(inner, log, extent, start, read_end).await?;
+        let filled = from_device_until.bytes_since(start);
+        slices.push(Slice::new(buffer, position.bytes_since(start), filled));
+        reached = from_device_until;
+    }
+    let log = log.borrow();
+    if reached < end && memory_start(&log, extent) <= reached {
+        let origin = extent.origin.expect("what is in memory has an origin");
+        let in_log = |position: Position| origin.plus(position.bytes_since(position_in_file(origin, origin)));
+        slices.extend(log.tail.slices(in_log(reached), in_log(end)));
+    }
+    Ok(slices)
+}
+
+/// From where on, in the segment's file, its bytes are in memory; the extent's end when none are.
+fn memory_start<E: Env>(log: &Log<E>, extent: Extent) -> Position {
+    let (Some(origin), Some(start)) = (extent.origin, log.tail.start()) else { return extent.end };
+    position_in_file(start.max(origin), origin).min(extent.end)
+}
+
+async fn read_blocks<E: Env>(
+    inner: &Inner<E>,
+    log: &SharedLog<E>,
+    extent: Extent,
+    start: Position,
+    end: Position,
+) -> Result<Rc<AppendBuffer<<E::Disk as Disk>::Buffer>>, ReadError> {
+    let segment = open(inner, log, extent.base_offset).await.map_err(|error| unreadable(&error))?;
+    let buffer = segment.read(start, end.bytes_since(start)).await.map_err(|error| unreadable(&error))?;
+    let buffer = buffer.map(AppendBuffer::sealed).filter(|buffer| buffer.filled() >= end.bytes_since(start));
+    buffer.map(Rc::new).ok_or_else(|| {
+        let what = "the file is shorter than the log".to_owned();
+        ReadError::Corrupt(Corruption { file: segment.path().to_owned(), position: start.get(), what })
+    })
+}
+
+/// The report of bytes in an extent that make no sense.
+pub(super) fn damaged<E: Env>(
+    inner: &Inner<E>,
+    log: &SharedLog<E>,
+    extent: Extent,
+    position: Position,
+    what: &str,
+) -> ReadError {
+    let directory = inner.logs_directory.join(log.borrow().id.directory_name());
+    let file = directory.join(crate::segment::file_name(extent.base_offset));
+    ReadError::Corrupt(Corruption { file, position: position.get(), what: what.to_owned() })
+}
+
+fn unreadable(error: &io::Error) -> ReadError {
+    ReadError::Offline(Failure::Io { operation: "reading a segment", reason: error.to_string() })
+}

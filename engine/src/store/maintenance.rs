@@ -1,0 +1,136 @@
+//! What is done for every log from time to time: old segments go, old producers are forgotten, states are saved, files
+//! that nobody uses are closed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use millrace_runtime::{Clock, Env, Tasks};
+
+use super::{Inner, SharedLog, deleting, extents, finish, open};
+use crate::log::Log;
+use crate::model::Offset;
+
+/// Recovery is to read at most this many bytes of the shard's logs.
+const UNSAVED_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// A log with less that is not saved is left as it is.
+const UNSAVED_BYTES_MIN: usize = 1024 * 1024;
+
+/// Looks after the logs until the store closes.
+pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
+    let mut waited = Duration::ZERO;
+    while !inner.closing.get() {
+        inner.env.clock().sleep(TICK.min(inner.config.retention_interval)).await;
+        waited += TICK;
+        save_states(&inner);
+        if waited >= inner.config.retention_interval {
+            waited = Duration::ZERO;
+            look_after_logs(&inner).await;
+        }
+    }
+}
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Saves the states of those logs of which recovery would have to read most, until it is not too much in all.
+fn save_states<E: Env>(inner: &Rc<Inner<E>>) {
+    let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
+    let unsaved = |log: &SharedLog<E>| {
+        let log = log.borrow();
+        if log.recorded.is_some() || log.finishing { 0 } else { log.unsaved_bytes() }
+    };
+    let mut largest: Vec<_> = logs.into_iter().map(|log| (unsaved(&log), log)).collect();
+    let mut total: usize = largest.iter().map(|(bytes, _)| bytes).sum();
+    if total <= UNSAVED_BYTES_MAX {
+        return;
+    }
+    largest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    for (bytes, log) in largest {
+        if total <= UNSAVED_BYTES_MAX / 2 || bytes < UNSAVED_BYTES_MIN {
+            return;
+        }
+        total -= bytes;
+        finish::start(inner, &log);
+    }
+}
+
+async fn look_after_logs<E: Env>(inner: &Rc<Inner<E>>) {
+    let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
+    for log in logs {
+        if inner.closing.get() {
+            return;
+        }
+        let config = log.borrow().config.clone();
+        let bounded = config.retention_bytes.is_some() || config.retention_age_max.is_some();
+        let ages = config.cleanup_policy.deletes() && bounded;
+        // A log that is offline is left alone; whoever uses it learns why.
+        if ages && open::ensure(inner, &log).await.is_ok() {
+            retain(inner, &log).await;
+        }
+        if log.borrow().recorded.is_none() {
+            let expired_ms = inner.env.clock().unix_ms() - millis(inner.config.producer_age_max);
+            log.borrow_mut().producers.expire(expired_ms);
+            finish::consider(inner, &log);
+        }
+        inner.env.tasks().yield_now().await;
+    }
+}
+
+/// Gives up the oldest segments as the log's retention says.
+async fn retain<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
+    let bases: Vec<_> = log.borrow().sealed.iter().map(|sealed| sealed.base_offset).collect();
+    for base in bases {
+        // Damage is reported to whoever reads it; until then the segment's age is not known.
+        if extents::load_head(inner, log, base).await.is_err() {
+            return;
+        }
+    }
+    let now_ms = inner.env.clock().unix_ms();
+    let start = new_start(&log.borrow(), now_ms);
+    roll_expired(inner, log, now_ms);
+    if start > log.borrow().offsets.start() && deleting::move_start(inner, log, start).await.is_err() {
+        return;
+    }
+    deleting::remove_segments(Rc::clone(inner), Rc::clone(log)).await;
+}
+
+/// Where the log is to start: behind the segments that are too old, or that it can do without and still be as large as it
+/// is to be.
+fn new_start<E: Env>(log: &Log<E>, now_ms: i64) -> Offset {
+    let mut start = log.offsets.start();
+    let active_bytes = log.locate_active(log.offsets.written().position).get();
+    let mut bytes = active_bytes + log.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>();
+    for sealed in log.sealed.iter().filter(|sealed| sealed.finished) {
+        let old = is_expired(log, sealed.timestamp_max, now_ms);
+        let large = log.config.retention_bytes.is_some_and(|kept| bytes - sealed.bytes >= kept);
+        if !old && !large {
+            break;
+        }
+        bytes -= sealed.bytes;
+        start = start.max(sealed.end_offset);
+    }
+    start
+}
+
+fn is_expired<E: Env>(log: &Log<E>, timestamp_max: Option<i64>, now_ms: i64) -> bool {
+    let age_max_ms = log.config.retention_age_max.map(millis);
+    age_max_ms.zip(timestamp_max).is_some_and(|(age_max_ms, newest)| now_ms.saturating_sub(newest) > age_max_ms)
+}
+
+/// When even the active segment holds only old records, the log goes on in a new one, so that the next pass can take it.
+fn roll_expired<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, now_ms: i64) {
+    let mut borrowed = log.borrow_mut();
+    let is_empty = borrowed.active_base() == borrowed.offsets.written().offset;
+    if is_empty || !is_expired(&borrowed, borrowed.index.timestamp_max(), now_ms) {
+        return;
+    }
+    borrowed.roll_wanted = true;
+    if borrowed.unstored_bytes() == 0 {
+        borrowed.roll();
+    }
+    drop(borrowed);
+    inner.enqueue(log);
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

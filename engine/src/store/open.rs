@@ -1,0 +1,124 @@
+//! Opening logs when they are first used, and in the background after a stop that was not in order.
+
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use millrace_runtime::{Clock, Env, TaskClass, Tasks};
+
+use super::{Inner, SharedLog};
+use crate::log::Failure;
+use crate::recovery::{self, OpenLogError};
+
+/// Logs that the background opens at the same time.
+const OPENING_MAX: usize = 16;
+/// The background says how far it is each time it has opened this many logs.
+const PROGRESS_STEP: usize = 1000;
+
+/// Waits until the log is open.
+pub(super) async fn ensure<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), Failure> {
+    let mut tried = false;
+    loop {
+        let version = inner.prepared.version();
+        {
+            let mut borrowed = log.borrow_mut();
+            if let Some(failure) = &*inner.failure.borrow() {
+                return Err(failure.clone());
+            }
+            match &borrowed.failure {
+                None if borrowed.recorded.is_none() => return Ok(()),
+                Some(failure @ (Failure::Corrupt(_) | Failure::Deleted)) => return Err(failure.clone()),
+                Some(failure) if tried && !borrowed.preparing => return Err(failure.clone()),
+                _ => {}
+            }
+            if !borrowed.preparing {
+                borrowed.preparing = true;
+                tried = true;
+                inner.env.tasks().spawn(TaskClass::Network, run(Rc::clone(inner), Rc::clone(log)));
+            }
+        }
+        inner.prepared.changed(version).await;
+    }
+}
+
+async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
+    quiesce(&inner, &log).await;
+    let (id, recorded) = {
+        let borrowed = log.borrow();
+        (borrowed.id, borrowed.recorded.clone())
+    };
+    if let Some(recorded) = recorded {
+        let opened = recovery::open_log(&inner.env, &inner.logs_directory, id, &recorded).await;
+        let mut borrowed = log.borrow_mut();
+        match opened {
+            Ok((opened, outcome)) => {
+                inner.report.borrow_mut().take(id, outcome, inner.config.shard_index);
+                let recovered = borrowed.failure.is_some();
+                borrowed.open(opened);
+                if recovered {
+                    tracing::info!(partition = %id, shard = inner.config.shard_index, "log recovered and online again");
+                }
+            }
+            Err(error) => {
+                let failure = match error {
+                    OpenLogError::Io(error) => Failure::Io { operation: "opening a log", reason: error.to_string() },
+                    OpenLogError::Corrupt(corruption) => Failure::Corrupt(corruption),
+                };
+                tracing::error!(partition = %id, shard = inner.config.shard_index, %failure, "log is offline");
+                inner.report.borrow_mut().damage.push((id, failure.clone()));
+                borrowed.discard(&failure);
+            }
+        }
+    }
+    log.borrow_mut().preparing = false;
+    inner.enqueue(&log);
+    inner.prepared.notify();
+}
+
+/// Waits until nothing of an earlier life of the log is under way: its writes must not meet those of its recovery.
+pub(super) async fn quiesce<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
+    if inner.round_running.get() && log.borrow().life > 0 {
+        let version = inner.round_ended.version();
+        inner.round_ended.changed(version).await;
+    }
+    loop {
+        let version = inner.prepared.version();
+        if !log.borrow().finishing {
+            return;
+        }
+        inner.prepared.changed(version).await;
+    }
+}
+
+/// Opens every log that may not end where it is recorded to.
+pub(super) async fn run_background<E: Env>(inner: Rc<Inner<E>>) {
+    let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
+    let total = logs.len();
+    let started = inner.env.clock().now();
+    let mut openings = futures_util::stream::iter(logs)
+        .map(|log| {
+            let inner = Rc::clone(&inner);
+            async move {
+                let dirty = log.borrow().recorded.as_ref().is_some_and(|recorded| !recorded.clean);
+                if dirty && !inner.closing.get() {
+                    // The task that opens it says what is wrong with it.
+                    let _ = ensure(&inner, &log).await;
+                }
+            }
+        })
+        .buffer_unordered(OPENING_MAX);
+    let mut count = 0;
+    while openings.next().await.is_some() {
+        count += 1;
+        inner.recovered_count.set(count);
+        if count % PROGRESS_STEP == 0 && count < total {
+            tracing::info!(shard = inner.config.shard_index, "recovery: {count} of {total} logs are open");
+        }
+        inner.env.tasks().yield_now().await;
+    }
+    let elapsed_ms = inner.env.clock().now().saturating_since(started).as_millis();
+    if !inner.report.borrow().clean && total > 0 {
+        tracing::info!(shard = inner.config.shard_index, "recovery: all {total} logs are open after {elapsed_ms} ms");
+    }
+    inner.recovering.set(false);
+    inner.prepared.notify();
+}
