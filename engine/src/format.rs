@@ -13,7 +13,7 @@ pub mod segment_header;
 use crate::model::Offset;
 
 /// Version of the on-disk format as a whole; a directory of another version is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The offset in a file name of twenty digits and `suffix`; every offset has one spelling.
 pub(crate) fn parse_offset_name(name: &str, suffix: &str) -> Option<Offset> {

@@ -22,9 +22,11 @@
 //! last known to be durable. Opening it (see [`crate::recovery`]) makes the rest. A log whose write failed goes back to
 //! that state: what is in memory is dropped as a whole, and it is opened again from the device.
 
+pub mod active;
 pub mod config;
 pub mod index;
 pub mod offsets;
+pub mod recorded;
 pub mod sealed;
 pub mod tail;
 pub mod waiters;
@@ -41,9 +43,11 @@ use crate::format::segment_header::RECORDS_START;
 use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
 use crate::segment::Segment;
+use active::{ActiveSegment, HeaderState};
 use config::{LogConfig, TimestampType};
 use index::{OffsetIndex, SegmentIndex};
 use offsets::{LogOffsets, Mark, Offsets};
+use recorded::Recorded;
 use sealed::{SealedSegment, position_in_file};
 use tail::Tail;
 use waiters::Waiters;
@@ -82,55 +86,6 @@ pub struct Corruption {
 /// The answer to a waiting append: done as the log's flush policy says, or the reason why it may not be.
 pub type Durability = Result<(), Failure>;
 
-/// Where a log was last known to be durable. All that is kept of a log that is not open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// The log start offset.
-    pub start_offset: Offset,
-    /// Leader epoch of the last batch; -1 when that is not known.
-    pub leader_epoch: LeaderEpoch,
-    /// First offset of the segment that `end` lies in; `None` when nothing is known to have been appended.
-    pub segment_base: Option<Offset>,
-    /// The end of what is known to be durable, as a position in that segment's file. Damage below is corruption.
-    pub end: Mark,
-    /// The log ends exactly there.
-    pub clean: bool,
-    /// Bytes below `end` that are to be written to their segments before anything is read.
-    pub pieces: Vec<Piece>,
-}
-
-/// Whole batches that are durable elsewhere than in their segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
-    /// First offset of the segment.
-    pub segment_base: Offset,
-    /// Where they belong in its file.
-    pub position: Position,
-    /// The batches.
-    pub bytes: Vec<u8>,
-}
-
-impl Piece {
-    /// Where it ends: the segment, and the position in it.
-    pub fn end(&self) -> (Offset, Position) {
-        (self.segment_base, self.position.plus(self.bytes.len()))
-    }
-}
-
-impl Recorded {
-    /// A log of which nothing is known.
-    pub fn nothing() -> Self {
-        Self {
-            start_offset: Offset::ZERO,
-            leader_epoch: LeaderEpoch::new(-1),
-            segment_base: None,
-            end: Mark::RECORDS_START,
-            clean: false,
-            pieces: Vec::new(),
-        }
-    }
-}
-
 /// What opening a log from the device yields.
 pub struct OpenedLog<E: Env> {
     /// All segments but the active one.
@@ -153,33 +108,6 @@ pub struct OpenedLog<E: Env> {
     pub leader_epoch: LeaderEpoch,
     /// Up to where, in the active segment's file, and up to which offset the log's state was found saved.
     pub saved: Option<(Position, Offset)>,
-}
-
-/// The segment that takes appends.
-pub struct ActiveSegment<E: Env> {
-    /// First offset, also the file's name.
-    pub base_offset: Offset,
-    /// Position in the log of its first record. On a block boundary.
-    pub origin: Position,
-    /// The open file.
-    pub file: Option<Segment<E>>,
-    /// Up to here, in the file, extents are written with zeros or records. On a block boundary.
-    pub filled_end: Position,
-    /// The file still has the name of a prepared segment, and the one before it is not finished.
-    pub unnamed: bool,
-    /// What became of the file's header.
-    pub header: HeaderState,
-}
-
-/// What became of the header of a segment that was prepared without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeaderState {
-    /// The next round writes it.
-    Pending,
-    /// It is written, or about to be.
-    Written,
-    /// It is on the device.
-    Durable,
 }
 
 /// One partition's log.
@@ -538,64 +466,6 @@ impl<E: Env> Log<E> {
             self.pinned_sequence = None;
         }
         self.waiters.advance(self.visible().offset);
-    }
-
-    /// Takes the log offline: everyone who waits is told, and what is in memory is dropped. What is left is where it is
-    /// known to be durable, and the bytes for which only the journal has that.
-    pub fn discard(&mut self, failure: &Failure) {
-        self.failure = Some(failure.clone());
-        self.waiters.fail(failure);
-        if self.recorded.is_some() {
-            return;
-        }
-        let recorded = self.recorded();
-        let mut discarded = Self::new(self.id, self.config.clone(), recorded);
-        discarded.failure = self.failure.take();
-        discarded.life = self.life + 1;
-        discarded.leader_epoch = self.leader_epoch;
-        (discarded.preparing, discarded.finishing, discarded.queued) = (self.preparing, self.finishing, self.queued);
-        discarded.durable_end_unrecorded = self.durable_end_unrecorded;
-        (discarded.unflushed, discarded.start_unrecorded) = (self.unflushed, self.start_unrecorded);
-        discarded.pinned_sequence = self.pinned_sequence;
-        *self = discarded;
-    }
-
-    /// Where the log is known to be durable, with the bytes that only the journal holds.
-    pub fn recorded(&self) -> Recorded {
-        if let Some(recorded) = &self.recorded {
-            return recorded.clone();
-        }
-        let durable = self.offsets.durable();
-        let (base, position) = self.locate(durable.position);
-        Recorded {
-            start_offset: self.offsets.start(),
-            leader_epoch: self.leader_epoch,
-            segment_base: self.active.as_ref().map(|_| base),
-            end: Mark { offset: durable.offset, position },
-            clean: false,
-            pieces: self.pieces(self.in_segment.position, durable.position),
-        }
-    }
-
-    /// Copies of what is in memory between two positions, cut at the borders of segments.
-    fn pieces(&self, start: Position, end: Position) -> Vec<Piece> {
-        let origins = self.sealed.iter().filter_map(|sealed| {
-            let origin = sealed.origin?;
-            Some((sealed.base_offset, origin, sealed.memory_end()?))
-        });
-        let active = (self.active_base(), self.origin(), self.offsets.written().position);
-        let start = start.max(self.tail.start().unwrap_or(end));
-        let mut pieces = Vec::new();
-        for (segment_base, origin, segment_end) in origins.chain([active]) {
-            let mut position = start.max(origin);
-            for slice in self.tail.slices(position, end.min(segment_end)) {
-                let bytes = slice.as_slice().to_vec();
-                let next = position.plus(bytes.len());
-                pieces.push(Piece { segment_base, position: position_in_file(position, origin), bytes });
-                position = next;
-            }
-        }
-        pieces
     }
 
     /// Notifies `event` once the high watermark passes `beyond`. True when it already has, or the log is offline: then

@@ -30,7 +30,8 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::journal::{self, Journal};
 use crate::log::offsets::Mark;
-use crate::log::{Corruption, Failure, Recorded};
+use crate::log::recorded::{Piece, Recorded};
+use crate::log::{Corruption, Failure};
 use crate::model::PartitionId;
 use crate::store::StoreConfig;
 use journal_scan::{JournalError, JournaledLog, Needed};
@@ -305,7 +306,7 @@ async fn write_back<E: Env>(
     env: &E,
     directory: &Path,
     logs_directory: &Path,
-    pieces: Vec<(PartitionId, Vec<(crate::log::Piece, crate::model::Offset)>)>,
+    pieces: Vec<(PartitionId, Vec<(Piece, crate::model::Offset)>)>,
 ) -> io::Result<()> {
     let flush_scope = env.disk().flush_scope(directory).await?;
     let writes = pieces.into_iter().filter(|(_, pieces)| !pieces.is_empty()).map(|(id, pieces)| async move {

@@ -52,7 +52,8 @@ use thiserror::Error;
 use crate::journal::Journal;
 use crate::log::config::LogConfig;
 use crate::log::offsets::LogOffsets;
-use crate::log::{Corruption, Durability, Failure, Log, OpenedLog, Recorded};
+use crate::log::recorded::Recorded;
+use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
 use crate::recovery::{self, OpenError, RecoveryReport};
@@ -388,8 +389,13 @@ impl<E: Env> Store<E> {
         }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
-        if let Verdict::Duplicate { base_offset, end_offset, .. } = borrowed.producers.check(batch.header())? {
-            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.acknowledged(end_offset)) });
+        match borrowed.producers.check(batch.header())? {
+            Verdict::Append => {}
+            Verdict::Duplicate { base_offset, end_offset, .. } => {
+                let ticket = Ticket(borrowed.acknowledged(end_offset));
+                return Ok(Appended { base_offset, log_start_offset, ticket });
+            }
+            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
         }
         if epoch < borrowed.leader_epoch {
             return Err(AppendError::StaleLeaderEpoch { found: epoch, current: borrowed.leader_epoch });

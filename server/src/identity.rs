@@ -175,7 +175,7 @@ impl fmt::Debug for ClusterId {
 }
 
 /// Version of everything in the data directory; docs/FORMAT.md.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const FILE_NAME: &str = "node.toml";
 const TEXT_BYTES: usize = 22;

@@ -19,6 +19,7 @@ pub mod file;
 pub mod links;
 mod names;
 pub mod net;
+mod offload;
 mod operations;
 mod panics;
 pub mod random;
@@ -31,6 +32,7 @@ use clock::GlommioClock;
 use disk::GlommioDisk;
 use links::{GlommioReceiver, GlommioSender};
 use net::GlommioNet;
+use offload::{JobSender, Offload};
 use operations::Operations;
 use random::GlommioRandom;
 use tasks::GlommioTasks;
@@ -53,13 +55,14 @@ struct Shard {
 
 impl GlommioEnv {
     /// Makes the environment of the executor that runs on this thread. Once per executor: it creates the task queues.
-    fn on_this_executor(shard_index: u16) -> Self {
+    fn on_this_executor(shard_index: u16, jobs: JobSender) -> Self {
         let operations = Operations::default();
+        let offload = Offload::new(jobs, operations.clone());
         let shard = Shard {
             index: shard_index,
             disk: GlommioDisk::new(shard_index, operations.clone()),
             clock: GlommioClock::default(),
-            tasks: GlommioTasks::on_this_executor(),
+            tasks: GlommioTasks::on_this_executor(offload),
             net: GlommioNet::new(operations.clone()),
             random: GlommioRandom::from_entropy(),
             operations,

@@ -32,6 +32,13 @@ pub trait Tasks: Clone + 'static {
 
     /// Lets every other runnable task of the shard run first, those of other classes included.
     async fn yield_now(&self);
+
+    /// Runs `work` where it holds up no shard: what takes the processor for longer than about 100 us, such as
+    /// decompression. It must not wait for anything, least of all for a shard.
+    ///
+    /// It runs once and to its end, even if nobody waits for it any more; only the output is lost then. A panic in it is
+    /// a panic of the shard.
+    async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T;
 }
 
 /// A spawned task.

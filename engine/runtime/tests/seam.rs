@@ -67,6 +67,27 @@ async fn sleep_spawn_and_link<E: Env>(env: E) {
     assert_eq!(sending.join().await, "sent");
 }
 
+/// Work leaves the shard with what it needs and comes back with its output, while other tasks of the shard run.
+async fn offload_and_return<E: Env>(env: E) {
+    let text = "borrowed from nobody".to_owned();
+    assert_eq!(env.tasks().offload(move || text.len()).await, 20);
+    let waits: Vec<_> = (0..50_u64)
+        .map(|number| {
+            let task_env = env.clone();
+            env.tasks().spawn(TaskClass::Background, async move {
+                let square = task_env.tasks().offload(move || number * number).await;
+                task_env.tasks().yield_now().await;
+                square
+            })
+        })
+        .collect();
+    let mut sum = 0;
+    for wait in waits {
+        sum += wait.join().await;
+    }
+    assert_eq!(sum, 40_425);
+}
+
 #[test]
 fn the_simulator_appends_and_reads() {
     for seed in 0..20 {
@@ -80,5 +101,13 @@ fn the_simulator_sleeps_spawns_and_links() {
     for seed in 0..20 {
         let world = World::new(seed, WorldConfig::default());
         world.run(sleep_spawn_and_link(world.env(0)));
+    }
+}
+
+#[test]
+fn the_simulator_offloads() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(offload_and_return(world.env(0)));
     }
 }

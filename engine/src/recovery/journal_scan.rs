@@ -8,8 +8,9 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::checkpoint::Checkpoint;
 use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round};
+use crate::log::Corruption;
 use crate::log::offsets::Mark;
-use crate::log::{Corruption, Piece};
+use crate::log::recorded::Piece;
 use crate::model::{Offset, PartitionId};
 
 const READ_BYTES: usize = 1024 * 1024;

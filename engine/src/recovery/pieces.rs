@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{Buffer, Disk, Env};
 
-use crate::log::Piece;
+use crate::log::recorded::Piece;
 use crate::model::PartitionId;
 use crate::segment::{NEXT_FILE_NAME, Segment};
 

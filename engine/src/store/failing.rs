@@ -11,7 +11,8 @@ use std::time::Duration;
 use millrace_runtime::{Clock, Env};
 
 use super::{Inner, SharedLog, open};
-use crate::log::{Failure, Recorded};
+use crate::log::Failure;
+use crate::log::recorded::Recorded;
 use crate::recovery;
 
 /// The shard's recovery is tried again after this long; doubled each time, up to [`RETRY_AFTER_MAX`].

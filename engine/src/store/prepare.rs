@@ -10,7 +10,8 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, TaskClass, Tasks};
 
 use super::{Inner, SharedLog};
-use crate::log::{ActiveSegment, Failure, HeaderState};
+use crate::log::Failure;
+use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
 use crate::segment::{FILL_BYTES_MAX, FILL_BYTES_MIN, Segment};
 

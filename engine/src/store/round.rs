@@ -9,11 +9,12 @@ use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 use super::{INLINE_BYTES_MAX, Inner, SharedLog, checkpointing, failing, finish, prepare};
 use crate::format::journal::{Entry, EntryKind, RoundEncoder};
 use crate::journal::{JournalFile, Placement};
+use crate::log::active::HeaderState;
 use crate::log::config::FlushPolicy;
 use crate::log::offsets::Mark;
 use crate::log::sealed::position_in_file;
 use crate::log::tail::SealedChunk;
-use crate::log::{Failure, HeaderState, Log};
+use crate::log::{Failure, Log};
 use crate::model::Position;
 use crate::segment::Segment;
 

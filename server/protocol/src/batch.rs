@@ -16,8 +16,10 @@
 //! looked at: its declared count and times are the producer's word, and our own readers must not trust them.
 
 mod builder;
+pub mod compression;
 mod header;
 mod records;
+mod rewriter;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ mod tests;
 pub use builder::{BatchBuilder, BatchFields, ProducerFields};
 pub use header::{Attributes, BATCH_BYTES_MIN, BatchHeader, Compression};
 pub use records::{Record, RecordHeader, RecordHeaders, Records};
+pub use rewriter::{BatchRewriter, write_emptied};
 
 use thiserror::Error;
 use zerocopy::FromBytes as _;

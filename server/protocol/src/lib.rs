@@ -7,7 +7,7 @@
 //! - [`batch`]: record batches of format v2.
 //!
 //! Must never name sockets, files, clocks or the runtime. No input may make it panic or allocate more than
-//! [`wire::AMPLIFICATION_MAX`] times the input's size.
+//! [`wire::AMPLIFICATION_MAX`] times the input's size; [`batch::compression`] has a limit that its caller sets instead.
 
 #![forbid(unsafe_code)]
 

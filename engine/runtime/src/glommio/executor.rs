@@ -1,4 +1,4 @@
-//! Starts the shards: one thread and one executor each, the watchdog beside them.
+//! Starts the shards: one thread and one executor each, the watchdog and the workers beside them.
 //!
 //! A start either succeeds as a whole or runs nothing: threads build their executors, report, and wait for the word.
 
@@ -11,6 +11,7 @@ use std::time::Duration;
 use ::glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::GlommioEnv;
+use super::offload::{JobSender, Workers};
 use super::operations::io_error;
 use super::panics::abort_on_panic_of_this_thread;
 use super::tasks::PREEMPTION_MIN;
@@ -32,6 +33,8 @@ pub struct ShardsConfig {
     pub spin: Duration,
     /// How long a task queue runs before others have their turn. Invariant: at least 2 ms.
     pub preempt_timer: Duration,
+    /// Threads for the work that would hold a shard up, for all shards together. Invariant: above 0.
+    pub worker_count: usize,
 }
 
 impl Default for ShardsConfig {
@@ -43,6 +46,7 @@ impl Default for ShardsConfig {
             io_memory_bytes: 64 * 1024,
             spin: Duration::ZERO,
             preempt_timer: PREEMPTION_MIN,
+            worker_count: 2,
         }
     }
 }
@@ -51,6 +55,7 @@ impl Default for ShardsConfig {
 pub struct Shards {
     threads: Vec<JoinHandle<()>>,
     watchdog: Watchdog,
+    workers: Workers,
 }
 
 impl Shards {
@@ -83,12 +88,14 @@ impl Shards {
         assert!(config.preempt_timer >= PREEMPTION_MIN, "a shorter preemption time loses wake-ups");
         assert_eq!(belongings.len(), usize::from(config.shard_count), "each shard has its belongings");
 
+        let workers = Workers::start(&config.name_prefix, config.worker_count)?;
         let (report, reports) = mpsc::channel();
         let mut seats = Vec::new();
         for ((shard_index, placement), belongings) in (0..).zip(placements(config)?).zip(belongings) {
             let (report, main) = (report.clone(), main.clone());
+            let jobs = workers.sender();
             let work = move |env| main(env, belongings);
-            seats.push(Seat::start(config, shard_index, placement, report, work)?);
+            seats.push(Seat::start(config, shard_index, placement, report, jobs, work)?);
         }
         drop(report);
         // Ends when every thread has reported or is gone. On an error the seats are dropped, and nobody gets the word.
@@ -103,7 +110,7 @@ impl Shards {
         let pulses = seats.iter().map(|seat| Arc::clone(&seat.pulse)).collect();
         let watchdog = Watchdog::start(format!("{}-watchdog", config.name_prefix), pulses)?;
         let threads = seats.into_iter().map(Seat::go).collect();
-        Ok(Self { threads, watchdog })
+        Ok(Self { threads, watchdog, workers })
     }
 
     /// Waits until every shard has ended.
@@ -112,6 +119,7 @@ impl Shards {
             thread.join().expect("a panic of a shard aborts the process");
         }
         self.watchdog.stop();
+        self.workers.join();
     }
 
     /// Indexes of the shards that have not run for more than a second although they should.
@@ -134,6 +142,7 @@ impl Seat {
         shard_index: u16,
         placement: Placement,
         report: mpsc::Sender<io::Result<()>>,
+        jobs: JobSender,
         work: Work,
     ) -> io::Result<Self>
     where
@@ -153,7 +162,7 @@ impl Seat {
             drop(report);
             let Some(executor) = executor else { return };
             if wait_for_word.recv().is_ok() {
-                run_shard(&executor, shard_index, &shard_pulse, work);
+                run_shard(&executor, shard_index, &shard_pulse, jobs, work);
             }
         })?;
         Ok(Self { thread, word, pulse })
@@ -178,7 +187,7 @@ fn make_executor(config: &ShardsConfig, placement: Placement) -> io::Result<Loca
         .map_err(io_error)
 }
 
-fn run_shard<Work, Ended>(executor: &LocalExecutor, shard_index: u16, pulse: &Arc<Pulse>, work: Work)
+fn run_shard<Work, Ended>(executor: &LocalExecutor, shard_index: u16, pulse: &Arc<Pulse>, jobs: JobSender, work: Work)
 where
     Work: FnOnce(GlommioEnv) -> Ended,
     Ended: Future<Output = ()> + 'static,
@@ -186,7 +195,7 @@ where
     abort_on_panic_of_this_thread();
     executor.run(async {
         pulse.beat();
-        let env = GlommioEnv::on_this_executor(shard_index);
+        let env = GlommioEnv::on_this_executor(shard_index, jobs);
         work(env.clone()).await;
         pulse.end();
         env.drain().await;

@@ -5,22 +5,24 @@ use std::time::Duration;
 use ::glommio::task::JoinHandle;
 use ::glommio::{Latency, Shares, TaskQueueHandle};
 
+use super::offload::Offload;
 use crate::{TaskClass, TaskHandle, Tasks};
 
 /// The task queues of one shard.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct GlommioTasks {
     /// By the class's place in [`TaskClass::ALL`].
     queues: [TaskQueueHandle; TaskClass::ALL.len()],
+    offload: Offload,
 }
 
 impl GlommioTasks {
-    pub(super) fn on_this_executor() -> Self {
+    pub(super) fn on_this_executor(offload: Offload) -> Self {
         let queues = TaskClass::ALL.map(|class| {
             let queue = QueueSettings::of(class);
             ::glommio::executor().create_task_queue(Shares::Static(queue.shares), queue.latency, queue.name)
         });
-        Self { queues }
+        Self { queues, offload }
     }
 
     fn queue(&self, class: TaskClass) -> TaskQueueHandle {
@@ -43,6 +45,10 @@ impl Tasks for GlommioTasks {
     /// far less than its share may be chosen again at once.
     async fn yield_now(&self) {
         ::glommio::executor().yield_task_queue_now().await;
+    }
+
+    async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        self.offload.run(work).await
     }
 }
 

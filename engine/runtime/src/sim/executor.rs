@@ -62,6 +62,9 @@ struct Yielding {
 /// Id of the future given to [`Core::drive`].
 const MAIN: u64 = 0;
 
+/// Work away from its shard takes up to 10 ms: a mebibyte through a slow codec, behind another's.
+const OFFLOAD_NS_MAX: u64 = 10_000_000;
+
 impl Core {
     pub(super) fn new(seed: u64, config: WorldConfig) -> Rc<Self> {
         let trace = Trace::new();
@@ -166,6 +169,11 @@ impl Core {
     /// Runs `body` after `delay_ns`, unless `owner` has crashed by then.
     pub(super) fn call_after(&self, delay_ns: u64, owner: Option<Owner>, body: impl FnOnce() + 'static) {
         self.schedule(self.now_ns.get().saturating_add(delay_ns), owner, Action::Call(Box::new(body)));
+    }
+
+    /// How long the next piece of work that left its shard is away.
+    pub(super) fn offload_delay_ns(&self) -> u64 {
+        self.random.below(OFFLOAD_NS_MAX)
     }
 
     pub(super) fn rearm(&self, key: EventKey, waker: &Waker) -> bool {

@@ -46,6 +46,16 @@ impl Tasks for SimTasks {
         })
         .await;
     }
+
+    /// Runs the work after a while of virtual time, in which other tasks run. It takes no time itself.
+    async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = oneshot();
+        if self.place.is_alive() {
+            let delay_ns = self.place.core.offload_delay_ns();
+            self.place.core.call_after(delay_ns, Some(self.place.owner), move || sender.send(work()));
+        }
+        SimTaskHandle { result: receiver }.join().await
+    }
 }
 
 /// A spawned task.

@@ -7,6 +7,7 @@
 mod disk;
 mod links;
 mod net;
+mod offload;
 mod shards;
 
 use std::path::Path;

@@ -102,10 +102,9 @@ impl BatchBuilder {
     pub fn build(&self) -> Vec<u8> {
         let BatchFields { base_offset, leader_epoch, attributes, producer } = self.fields;
         let producer = producer.unwrap_or(ProducerFields { id: -1, epoch: -1, base_sequence: -1 });
-        let batch_length = i32::try_from(self.batch_bytes() - LENGTH_END).expect("a batch is far below 2 GiB");
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset: base_offset.into(),
-            batch_length: batch_length.into(),
+            batch_length: 0.into(),
             leader_epoch: leader_epoch.into(),
             magic: MAGIC,
             crc: 0.into(),
@@ -118,17 +117,26 @@ impl BatchBuilder {
             base_sequence: producer.base_sequence.into(),
             record_count: self.record_count.into(),
         };
-        let crc = crc32c::crc32c(&header.as_bytes()[CRC_START..]);
-        header.crc = crc32c::crc32c_append(crc, self.records.bytes()).into();
         let mut batch = Vec::with_capacity(self.batch_bytes());
-        batch.extend_from_slice(header.as_bytes());
-        batch.extend_from_slice(self.records.bytes());
+        append_batch(header, self.records.bytes(), &mut batch);
         batch
     }
 }
 
+/// Appends a batch of `header`, with the length and the checksum that are right for it, and `records` as they are.
+///
+/// Panics if the batch would have 2 GiB or more.
+pub(super) fn append_batch(mut header: BatchHeader, records: &[u8], output: &mut Vec<u8>) {
+    let batch_length = BATCH_BYTES_MIN + records.len() - LENGTH_END;
+    header.batch_length = i32::try_from(batch_length).expect("a batch is far below 2 GiB").into();
+    let crc = crc32c::crc32c(&header.as_bytes()[CRC_START..]);
+    header.crc = crc32c::crc32c_append(crc, records).into();
+    output.extend_from_slice(header.as_bytes());
+    output.extend_from_slice(records);
+}
+
 /// The time of a batch without records.
-const NO_TIMESTAMP: i64 = -1;
+pub(super) const NO_TIMESTAMP: i64 = -1;
 
 fn write_nullable(record: &mut Writer, bytes: Option<&[u8]>) {
     match bytes {

@@ -101,6 +101,11 @@ impl BatchHeader {
         base_sequence.wrapping_add(self.last_offset_delta.get()) & i32::MAX
     }
 
+    /// The time from which compaction may drop the batch's tombstones (KIP-534), once it has been set.
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        self.attributes().has_delete_horizon().then(|| self.base_timestamp.get())
+    }
+
     /// Whether an idempotent or transactional producer wrote the batch.
     pub fn has_producer(&self) -> bool {
         self.producer_id.get() >= 0
@@ -185,6 +190,18 @@ impl Attributes {
     #[must_use]
     pub const fn with_control(self) -> Self {
         Self(self.0 | Self::CONTROL)
+    }
+
+    /// The attributes with the mark that the base timestamp is a delete horizon.
+    #[must_use]
+    pub const fn with_delete_horizon(self) -> Self {
+        Self(self.0 | Self::DELETE_HORIZON)
+    }
+
+    /// What remains of the attributes when a batch loses all of its records: nothing is compressed, nothing expires.
+    #[must_use]
+    pub const fn emptied(self) -> Self {
+        Self(self.0 & !(Self::COMPRESSION_MASK | Self::DELETE_HORIZON))
     }
 
     /// How the records are compressed; nothing if the code is unknown.

@@ -8,7 +8,7 @@
 //! Trusts no count: it ends after the declared number of records and reports bytes that are left, and every record
 //! must take exactly its declared length. Allocates nothing.
 
-use crate::wire::{DecodeError, Reader};
+use crate::wire::{DecodeError, Reader, Writer};
 
 use super::{BatchError, BatchHeader};
 
@@ -16,6 +16,7 @@ use super::{BatchError, BatchHeader};
 #[derive(Debug)]
 pub struct Records<'a> {
     header: &'a BatchHeader,
+    bytes: &'a [u8],
     reader: Reader<'a>,
     /// How many records were yielded.
     index: i32,
@@ -25,16 +26,18 @@ pub struct Records<'a> {
 impl<'a> Records<'a> {
     /// Reads `bytes`, uncompressed, as the records that `header` declares.
     pub fn new(header: &'a BatchHeader, bytes: &'a [u8]) -> Self {
-        Self { header, reader: Reader::new(bytes), index: 0, is_over: false }
+        Self { header, bytes, reader: Reader::new(bytes), index: 0, is_over: false }
     }
 
     fn read_record(&mut self) -> Result<Record<'a>, DecodeError> {
         let position = self.reader.position();
         let length = self.reader.read_varint()?;
         let length = usize::try_from(length).map_err(|_| DecodeError::NegativeLength { position })?;
-        let mut reader = Reader::new(self.reader.read_slice(length)?);
+        let body = self.reader.read_slice(length)?;
+        let mut reader = Reader::new(body);
         reader.read_i8()?; // The attributes of a record are unused.
         let timestamp_delta = reader.read_varlong()?;
+        let behind_timestamp = reader.position();
         let offset_delta = reader.read_varint()?;
         if offset_delta < 0 || offset_delta > self.header.last_offset_delta.get() {
             return Err(DecodeError::NegativeLength { position });
@@ -57,7 +60,8 @@ impl<'a> Records<'a> {
             self.header.base_timestamp.get().wrapping_add(timestamp_delta)
         };
         let offset = self.header.base_offset.get().saturating_add(i64::from(offset_delta));
-        Ok(Record { offset, timestamp, key, value, headers })
+        let encoded = Encoded { whole: &self.bytes[position..self.reader.position()], body, behind_timestamp };
+        Ok(Record { offset, timestamp, key, value, headers, encoded })
     }
 }
 
@@ -92,9 +96,40 @@ pub struct Record<'a> {
     /// The value; none marks the key as deleted.
     pub value: Option<&'a [u8]>,
     headers: RecordHeaders<'a>,
+    encoded: Encoded<'a>,
+}
+
+/// A record as it stands in its batch, for those who copy it into another.
+#[derive(Clone, Copy, Debug)]
+struct Encoded<'a> {
+    /// All of it, its length included.
+    whole: &'a [u8],
+    /// What its length counts.
+    body: &'a [u8],
+    /// Where in the body the offset delta begins.
+    behind_timestamp: usize,
 }
 
 impl<'a> Record<'a> {
+    /// The record as it stands in its batch, its length included. It means the same in every batch with the same base
+    /// offset and base timestamp.
+    pub fn encoded(&self) -> &'a [u8] {
+        self.encoded.whole
+    }
+
+    /// Appends the record in the form that it has in a batch with another base timestamp.
+    pub(super) fn write_with_base_timestamp(&self, base_timestamp: i64, records: &mut Writer, scratch: &mut Writer) {
+        let Encoded { body, behind_timestamp, .. } = self.encoded;
+        scratch.clear();
+        scratch.write_varlong(self.timestamp.wrapping_sub(base_timestamp));
+        let behind = &body[behind_timestamp..];
+        let body_bytes = 1 + scratch.position() + behind.len();
+        records.write_varint(i32::try_from(body_bytes).expect("a record is far below 2 GiB"));
+        records.write_slice(&body[..1]);
+        records.write_slice(scratch.bytes());
+        records.write_slice(behind);
+    }
+
     /// The record's headers, in the producer's order.
     pub fn headers(&self) -> RecordHeaders<'a> {
         RecordHeaders { reader: self.headers.reader.fork(), count_left: self.headers.count_left }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::future::pending;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::super::{SimEnv, World, WorldConfig};
@@ -157,4 +159,42 @@ fn a_livelock_is_named_with_its_seed() {
             tasks.yield_now().await;
         }
     });
+}
+
+#[test]
+fn offloaded_work_runs_while_other_tasks_do_and_not_after_a_crash() {
+    let mut orders = Vec::new();
+    for seed in 0..50 {
+        let world = world(seed);
+        let env = world.env(0);
+        let ran = world.run(async {
+            let (tasks, clock) = (env.tasks().clone(), env.clock().clone());
+            let work = env.tasks().spawn(TaskClass::Background, async move { tasks.offload(|| 5).await });
+            let timer = env.tasks().spawn(TaskClass::Network, async move {
+                clock.sleep(Duration::from_millis(5)).await;
+                clock.now()
+            });
+            assert_eq!(work.join().await, 5);
+            let back = env.clock().now();
+            back < timer.join().await
+        });
+        orders.push(ran);
+
+        // Its machine crashes first: neither the work nor what waits for it goes on.
+        let machine = world.machine(0);
+        let has_run = Arc::new(AtomicBool::new(false));
+        let work = {
+            let has_run = Arc::clone(&has_run);
+            move || has_run.store(true, Ordering::Relaxed)
+        };
+        let env = world.env(0);
+        let lost = env.tasks().clone();
+        env.tasks().spawn(TaskClass::Background, async move { lost.offload(work).await });
+        world.run(async { env.tasks().yield_now().await });
+        machine.crash();
+        let env = world.env(0);
+        world.run(async { env.clock().sleep(Duration::from_secs(1)).await });
+        assert!(!has_run.load(Ordering::Relaxed));
+    }
+    assert!(orders.contains(&true) && orders.contains(&false), "seeds explore both orders");
 }
