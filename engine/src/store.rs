@@ -149,6 +149,12 @@ pub enum AppendError {
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,
+    /// What is left of the disk is kept for the broker itself, so that space can be made again.
+    #[error("the disk is full: {free_bytes} bytes are free")]
+    DiskFull {
+        /// Bytes that are free on the disk of the data directory.
+        free_bytes: u64,
+    },
 }
 
 /// Why a read was refused.
@@ -271,7 +277,9 @@ impl<E: Env> Store<E> {
         let flush_scope =
             env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
         let logs = recovered.logs.into_iter().map(|(id, recorded)| {
-            let log = Log::new(id, LogConfig::default(), recorded);
+            // Until somebody says how long its records are kept, none is too old.
+            let config = LogConfig { retention_bytes: None, retention_age_max: None, ..LogConfig::default() };
+            let log = Log::new(id, config, recorded);
             (id, Rc::new(RefCell::new(log)))
         });
         let inner = Rc::new(Inner {
