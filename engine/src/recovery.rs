@@ -70,6 +70,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the disk had no space.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }

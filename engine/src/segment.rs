@@ -195,9 +195,10 @@ impl<E: Env> Segment<E> {
         self.file.read_at(position.get(), bytes.next_multiple_of(BLOCK_BYTES)).await
     }
 
-    /// Cuts the file behind the block that holds `end`: what lies there is zeros.
+    /// Cuts the file behind the block that holds `end`, durably: what lies there is zeros.
     pub async fn trim(&self, end: Position) -> io::Result<()> {
-        self.file.truncate(end.block_ceil().get()).await
+        self.file.truncate(end.block_ceil().get()).await?;
+        self.file.sync_data().await
     }
 
     /// Flushes this file alone.

@@ -37,6 +37,7 @@ mod open;
 mod prepare;
 mod read;
 mod round;
+mod space;
 
 use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
@@ -61,6 +62,7 @@ use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
 use deleting::Remains;
+use space::Space;
 
 pub use by_time::{TimeQuery, TimedOffset};
 pub use read::{FirstBatch, Read};
@@ -91,6 +93,8 @@ pub struct StoreConfig {
     pub flush_interval_bytes: usize,
     /// How often logs are looked through for segments to delete.
     pub retention_interval: Duration,
+    /// Space on the disk that is kept for the broker itself, in bytes; this shard's part of it.
+    pub reserve_bytes: u64,
     /// How often logs are looked through for something to compact.
     pub compaction_interval: Duration,
     /// Memory for the keys of one compaction pass.
@@ -115,6 +119,7 @@ impl StoreConfig {
             flush_interval: Duration::from_secs(1),
             flush_interval_bytes: 16 * 1024 * 1024,
             retention_interval: Duration::from_secs(30),
+            reserve_bytes: 0,
             compaction_interval: Duration::from_secs(15),
             key_map_bytes_max: 16 * 1024 * 1024,
             records_bytes_max: 32 * 1024 * 1024,
@@ -259,6 +264,7 @@ struct Inner<E: Env> {
     remains: RefCell<Vec<Remains>>,
     /// Tasks that remove logs.
     deleting: Cell<usize>,
+    space: Space,
     compaction_failures: RefCell<BTreeMap<PartitionId, String>>,
     /// The background still opens logs.
     recovering: Cell<bool>,
@@ -272,7 +278,15 @@ impl<E: Env> Store<E> {
     /// opened when they are first used, and in the background after a stop that was not in order; see
     /// [`Self::recovered`].
     pub async fn open(env: E, config: StoreConfig, owned: impl Fn(PartitionId) -> bool) -> Result<Self, OpenError> {
-        let recovered = recovery::recover_shard(&env, &config, owned).await?;
+        let recovered = match recovery::recover_shard(&env, &config, &owned).await {
+            // What recovery writes is small: the reserve is there for that.
+            Err(error) if error.is_full() => {
+                let reserve = space::reserve_path(&config);
+                env.disk().remove_file(&reserve).await.map_err(|_| error)?;
+                recovery::recover_shard(&env, &config, &owned).await?
+            }
+            other => other?,
+        };
         let logs_directory = recovery::logs_directory(&config.directory);
         let flush_scope =
             env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
@@ -307,6 +321,7 @@ impl<E: Env> Store<E> {
             failure: RefCell::new(None),
             remains: RefCell::default(),
             deleting: Cell::new(0),
+            space: Space::new(),
             compaction_failures: RefCell::default(),
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
@@ -409,6 +424,9 @@ impl<E: Env> Store<E> {
                 return Ok(Appended { base_offset, log_start_offset, ticket });
             }
             Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
+        }
+        if inner.space.full.get() && !borrowed.config.internal {
+            return Err(AppendError::DiskFull { free_bytes: inner.space.free_bytes.get() });
         }
         if epoch < borrowed.leader_epoch {
             return Err(AppendError::StaleLeaderEpoch { found: epoch, current: borrowed.leader_epoch });

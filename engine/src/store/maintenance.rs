@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_runtime::{Clock, Env, Tasks};
 
-use super::{Inner, SharedLog, deleting, extents, finish, open};
+use super::{Inner, SharedLog, deleting, extents, finish, open, space};
 use crate::log::Log;
 use crate::model::Offset;
 
@@ -18,9 +18,11 @@ const UNSAVED_BYTES_MIN: usize = 1024 * 1024;
 /// Looks after the logs until the store closes.
 pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
     let mut waited = Duration::ZERO;
+    space::look(&inner).await;
     while !inner.closing.get() {
         inner.env.clock().sleep(TICK.min(inner.config.retention_interval)).await;
         waited += TICK;
+        space::look(&inner).await;
         save_states(&inner);
         if waited >= inner.config.retention_interval {
             waited = Duration::ZERO;

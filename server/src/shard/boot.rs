@@ -187,11 +187,11 @@ async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
         round_bytes_max: settings.round_bytes_max,
         write_buffer_bytes_max: settings.write_buffer_bytes_max,
         tail_cache_bytes_max: settings.tail_cache_bytes_max,
-        directory: settings.directory.clone(),
         flush_interval: settings.flush_interval,
         flush_interval_bytes: settings.flush_interval_bytes,
         retention_interval: settings.retention_check_interval,
         producer_age_max: settings.producer_id_expiration,
+        ..StoreConfig::at(settings.directory.clone())
     };
     let owned = |partition: PartitionId| shard.owner(partition) == shard.index();
     let store = Store::open(shard.env().clone(), config, owned).await?;

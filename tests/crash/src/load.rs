@@ -45,7 +45,8 @@ pub async fn open<E: Env>(env: &E, root: &Path, tuning: &Tuning) -> Result<(Stor
     assert_eq!(tuning.shard_count, 1, "a trace is one shard's");
     let config = StoreConfig { directory: root.join(DATA), ..tuning.store(0) };
     let opened = Store::open(env.clone(), config, |_| true).await;
-    let (store, report) = opened.map_err(|error| format!("the store does not open: {error}"))?;
+    let store = opened.map_err(|error| format!("the store does not open: {error}"))?;
+    let report = store.recovered().await;
     let damage = report.damage.iter().map(|(id, failure)| format!("{id}: {failure}")).collect();
     Ok((store, Recovered { damage, ..Recovered::default() }))
 }
@@ -59,7 +60,7 @@ pub async fn recover<E: Env>(
 ) -> Result<(Store<E>, Recovered), String> {
     let (store, mut recovered) = open(env, root, tuning).await?;
     for id in logs {
-        let Some(offsets) = store.offsets(id) else { continue };
+        let Ok(offsets) = store.offsets(id).await else { continue };
         let failure = store.failure(id).map(|failure| failure.to_string());
         let batches = read_all(&store, id).await;
         recovered.logs.insert(id, RecoveredLog { failure, end: offsets.log_end, batches });
