@@ -52,7 +52,7 @@ use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
 use crate::journal::Journal;
-use crate::log::config::LogConfig;
+use crate::log::config::{LogConfig, TimestampType};
 use crate::log::offsets::LogOffsets;
 use crate::log::recorded::Recorded;
 use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
@@ -185,7 +185,11 @@ pub struct Appended {
     pub base_offset: Offset,
     /// The log start offset.
     pub log_start_offset: Offset,
-    /// Resolves once the batch is durable.
+    /// The broker's time that its records carry, in milliseconds since 1970; `None` where they carry the producer's.
+    pub append_time_ms: Option<i64>,
+    /// How long the producer is to be held up: the disk is nearly full.
+    pub throttle: Duration,
+    /// Resolves once the batch is acknowledged.
     pub ticket: Ticket,
 }
 
@@ -417,11 +421,14 @@ impl<E: Env> Store<E> {
         }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
+        let throttle = if borrowed.config.internal { Duration::ZERO } else { inner.space.throttle() };
+        let by_broker = borrowed.config.timestamp_type == TimestampType::LogAppendTime;
         match borrowed.producers.check(batch.header())? {
             Verdict::Append => {}
-            Verdict::Duplicate { base_offset, end_offset, .. } => {
+            Verdict::Duplicate { base_offset, end_offset, timestamp } => {
                 let ticket = Ticket(borrowed.acknowledged(end_offset));
-                return Ok(Appended { base_offset, log_start_offset, ticket });
+                let append_time_ms = by_broker.then_some(timestamp);
+                return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
             }
             Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
         }
@@ -439,7 +446,8 @@ impl<E: Env> Store<E> {
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
-        Ok(Appended { base_offset, log_start_offset, ticket: Ticket(ticket) })
+        let append_time_ms = by_broker.then_some(now_ms);
+        Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket: Ticket(ticket) })
     }
 
     /// Goes on in the next segment if the active one is full or old. While the next one is not prepared yet, the active

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use millrace_runtime::{Disk, Env, File, OpenMode};
 
@@ -18,8 +19,13 @@ use super::{Inner, SharedLog, StoreConfig, prepare};
 use crate::model::Position;
 use crate::segment::{FILL_BYTES_MAX, FILL_BYTES_MIN};
 
+const MIB: u64 = 1024 * 1024;
 /// With less than this free, in bytes, the disk is full.
-const FREE_BYTES_MIN: u64 = 16 * 1024 * 1024;
+const FREE_BYTES_MIN: u64 = 16 * MIB;
+/// From here on down, in bytes, producers are held up.
+const THROTTLE_BYTES: u64 = 8 * FREE_BYTES_MIN;
+/// The longest that a producer is held up for one request.
+const THROTTLE_MAX: Duration = Duration::from_millis(500);
 /// Logs whose file has less filled ahead than this keep it, in bytes.
 const AHEAD_BYTES_MIN: u64 = 128 * 1024;
 
@@ -36,6 +42,13 @@ pub(super) struct Space {
 impl Space {
     pub(super) fn new() -> Self {
         Self { full: Cell::new(false), free_bytes: Cell::new(u64::MAX), reserve_whole: Cell::new(true) }
+    }
+
+    /// How long producers are held up: longer and longer on the last bytes before the disk is full.
+    pub(super) fn throttle(&self) -> Duration {
+        let missing_mib = u32::try_from(THROTTLE_BYTES.saturating_sub(self.free_bytes.get()) / MIB).unwrap_or(u32::MAX);
+        let whole_mib = u32::try_from(THROTTLE_BYTES / MIB).expect("a small constant");
+        THROTTLE_MAX * missing_mib / whole_mib
     }
 
     /// The largest step that a segment is filled ahead by: small steps on a disk with little space.

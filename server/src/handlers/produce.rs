@@ -148,7 +148,8 @@ impl Finished {
         }
         let throttles = self.outcomes.iter().map(|outcome| match outcome {
             Outcome::Refused(refused) => refused.throttle,
-            Outcome::Appended(_) | Outcome::Waiting => Duration::ZERO,
+            Outcome::Appended(batch) => batch.throttle,
+            Outcome::Waiting => Duration::ZERO,
         });
         let throttle = throttles.max().unwrap_or_default();
         outgoing.throttle(throttle);

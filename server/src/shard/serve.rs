@@ -76,7 +76,8 @@ pub async fn append<E: Env>(
                 let batch = AppendedBatch {
                     base_offset: appended.base_offset,
                     log_start_offset: appended.log_start_offset,
-                    log_append_time_ms: None,
+                    log_append_time_ms: appended.append_time_ms,
+                    throttle: appended.throttle,
                 };
                 match request.reply_when {
                     ReplyWhen::Appended => Ok(batch),

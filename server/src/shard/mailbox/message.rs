@@ -4,6 +4,7 @@
 //! A request gets exactly one reply, unless its shard goes away; every other message is one-way and may arrive late.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
@@ -257,6 +258,8 @@ pub struct AppendedBatch {
     pub log_start_offset: Offset,
     /// The broker's time that its records carry; `None` where they carry the producer's.
     pub log_append_time_ms: Option<i64>,
+    /// How long the client is to be held up: the owner's disk is nearly full.
+    pub throttle: Duration,
 }
 
 /// Partitions of one Fetch request that one shard owns.
