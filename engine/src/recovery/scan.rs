@@ -164,11 +164,22 @@ pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, recorded: Mark) 
     Corruption { file: segment.path().to_owned(), position, what }
 }
 
-/// How many bytes from `end` on, up to the last one that is not zero, a cut at `end` takes away.
-pub(crate) async fn remainder_bytes<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<usize> {
+/// What lies behind the end of a log.
+pub(crate) struct Remainder {
+    /// Bytes up to the last one that is not zero.
+    pub(crate) bytes: usize,
+    /// All that lies there was looked at.
+    pub(crate) is_all: bool,
+}
+
+/// What a cut at `end` takes away.
+pub(crate) async fn remainder<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<Remainder> {
     let start = end.block_floor();
     let skipped = end.bytes_since(start);
-    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else { return Ok(0) };
+    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else {
+        return Ok(Remainder { bytes: 0, is_all: true });
+    };
+    let is_all = buffer.as_slice().len() < REMAINDER_BYTES_MAX;
     let rest = buffer.as_slice().get(skipped..).unwrap_or_default();
-    Ok(rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+    Ok(Remainder { bytes: rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1), is_all })
 }
