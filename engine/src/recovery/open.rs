@@ -281,6 +281,7 @@ impl<E: Env> LogOpener<'_, E> {
             file: None,
             filled_end,
             unnamed: false,
+            cache_key: None,
             header: HeaderState::Durable,
         };
         Ok(OpenedLog {
