@@ -26,6 +26,7 @@ pub mod active;
 pub mod config;
 pub mod index;
 pub mod offsets;
+pub mod read_ahead;
 pub mod recorded;
 pub mod sealed;
 pub mod tail;
@@ -47,6 +48,7 @@ use active::{ActiveSegment, HeaderState};
 use config::{LogConfig, TimestampType};
 use index::{OffsetIndex, SegmentIndex};
 use offsets::{LogOffsets, Mark, Offsets};
+use read_ahead::ReadAhead;
 use recorded::Recorded;
 use sealed::{SealedSegment, position_in_file};
 use tail::Tail;
@@ -175,6 +177,8 @@ pub struct Log<E: Env> {
     pub saved_end: Position,
     /// The offset that the saved producers are of.
     pub saved_producers: Option<Offset>,
+    /// Who reads it from the device, and what they will want next.
+    pub read_ahead: ReadAhead,
     waiters: Waiters,
 }
 
@@ -214,6 +218,7 @@ impl<E: Env> Log<E> {
             clean_end: Offset::ZERO,
             saved_end: RECORDS_START,
             saved_producers: None,
+            read_ahead: ReadAhead::default(),
             waiters: Waiters::default(),
         }
     }
@@ -296,36 +301,6 @@ impl<E: Env> Log<E> {
         Some((base_offset, self.acknowledged(end_offset)))
     }
 
-    /// Position in the active segment's file.
-    pub fn locate_active(&self, position: Position) -> Position {
-        position_in_file(position, self.origin())
-    }
-
-    /// Position in the log of the active segment's first record.
-    pub fn origin(&self) -> Position {
-        self.active.as_ref().map_or(RECORDS_START, |active| active.origin)
-    }
-
-    /// First offset of the active segment.
-    pub fn active_base(&self) -> Offset {
-        self.active.as_ref().map_or(Offset::ZERO, |active| active.base_offset)
-    }
-
-    /// The segment that holds `position`, by its first offset, and the position in its file.
-    ///
-    /// # Panics
-    /// When the position lies in a segment that took no appends in this life.
-    pub fn locate(&self, position: Position) -> (Offset, Position) {
-        if position >= self.origin() {
-            return (self.active_base(), self.locate_active(position));
-        }
-        let rolled = self.sealed.iter().rev().find_map(|sealed| {
-            let origin = sealed.origin.filter(|origin| *origin <= position)?;
-            Some((sealed.base_offset, position_in_file(position, origin)))
-        });
-        rolled.expect("what is in memory lies in a segment of this life")
-    }
-
     /// Whether the active segment has its size or age, so that `batch` belongs into the next one.
     pub fn roll_due(&self, batch: &BatchView<'_>) -> bool {
         let Some(active) = &self.active else { return false };
@@ -359,14 +334,22 @@ impl<E: Env> Log<E> {
             bytes: bytes.get(),
             origin: Some(active.origin),
             file: active.file,
+            cache_key: active.cache_key,
             timestamp_max: index.offsets.timestamp_max(),
             index: Some(Rc::new(index)),
             finished: false,
         });
         let base_offset = end.offset;
         let file = Some(file.renumbered(base_offset));
-        self.active =
-            Some(ActiveSegment { base_offset, origin, file, filled_end, unnamed: true, header: HeaderState::Pending });
+        self.active = Some(ActiveSegment {
+            base_offset,
+            origin,
+            file,
+            filled_end,
+            unnamed: true,
+            cache_key: None,
+            header: HeaderState::Pending,
+        });
         self.first_timestamp = None;
         self.tail.roll();
         self.offsets.roll(origin);

@@ -9,15 +9,12 @@
 //! - [`ReadCache::invalidate`] ends a segment: nothing read before is ever returned after it, also not by a read that was
 //!   under way. The caller calls it when a file was cut, replaced or removed.
 //!
-//! [`table`] decides what stays, [`read_ahead`] what to load early; both are pure.
+//! [`table`] decides what stays; what to load early the caller finds out with [`crate::log::read_ahead`]. Both are pure.
 
-mod read_ahead;
 mod table;
 
 #[cfg(test)]
 mod tests;
-
-pub use read_ahead::ReadAhead;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -27,7 +27,9 @@
 
 mod by_time;
 mod checkpointing;
+mod chunks;
 mod compacting;
+mod config;
 mod deleting;
 mod extents;
 mod failing;
@@ -58,6 +60,7 @@ use crate::log::recorded::Recorded;
 use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
+use crate::read_cache::{CacheCounters, ReadCache};
 use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
@@ -65,68 +68,11 @@ use deleting::Remains;
 use space::Space;
 
 pub use by_time::{TimeQuery, TimedOffset};
+pub use config::StoreConfig;
 pub use read::{FirstBatch, Read};
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
 pub const INLINE_BYTES_MAX: usize = 32 * 1024;
-
-/// What a store needs to know.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// The data directory.
-    pub directory: PathBuf,
-    /// The shard this store belongs to.
-    pub shard_index: u16,
-    /// How many shards there are.
-    pub shard_count: u16,
-    /// Length of the journal's ring in bytes; a multiple of the block size, at least [`crate::journal::RING_BYTES_MIN`].
-    pub journal_bytes: u64,
-    /// A round takes no further log once it has this many bytes.
-    pub round_bytes_max: usize,
-    /// Bytes that may be appended and not yet durable before [`Store::room`] waits.
-    pub write_buffer_bytes_max: usize,
-    /// Memory for bytes that are durable already and kept for readers at the tail.
-    pub tail_cache_bytes_max: usize,
-    /// Logs with `flush.policy=interval` are flushed at least this often, if anything was written.
-    pub flush_interval: Duration,
-    /// A flush is due once this many bytes were written without one.
-    pub flush_interval_bytes: usize,
-    /// How often logs are looked through for segments to delete.
-    pub retention_interval: Duration,
-    /// Space on the disk that is kept for the broker itself, in bytes; this shard's part of it.
-    pub reserve_bytes: u64,
-    /// How often logs are looked through for something to compact.
-    pub compaction_interval: Duration,
-    /// Memory for the keys of one compaction pass.
-    pub key_map_bytes_max: usize,
-    /// The most that the records of one batch may take when they are decompressed.
-    pub records_bytes_max: usize,
-    /// A producer whose last batch is older is forgotten (`producer.id.expiration.ms`).
-    pub producer_age_max: Duration,
-}
-
-impl StoreConfig {
-    /// The only shard of the directory, with limits that suit a small machine.
-    pub fn at(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            shard_index: 0,
-            shard_count: 1,
-            journal_bytes: 16 * 1024 * 1024,
-            round_bytes_max: 4 * 1024 * 1024,
-            write_buffer_bytes_max: 16 * 1024 * 1024,
-            tail_cache_bytes_max: 16 * 1024 * 1024,
-            flush_interval: Duration::from_secs(1),
-            flush_interval_bytes: 16 * 1024 * 1024,
-            retention_interval: Duration::from_secs(30),
-            reserve_bytes: 0,
-            compaction_interval: Duration::from_secs(15),
-            key_map_bytes_max: 16 * 1024 * 1024,
-            records_bytes_max: 32 * 1024 * 1024,
-            producer_age_max: Duration::from_hours(24),
-        }
-    }
-}
 
 /// Why an append was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -233,6 +179,10 @@ struct Inner<E: Env> {
     round_ended: Event,
     /// Logs in the order in which their chunks became evictable; a log stands in it once for each segment write.
     eviction: RefCell<VecDeque<SharedLog<E>>>,
+    /// What was read from segments.
+    read_cache: ReadCache<E>,
+    /// The number by which the cache will know the next segment that is read.
+    cache_key_next: Cell<u64>,
     /// Memory of all tails, in bytes.
     tail_bytes: Cell<usize>,
     /// Bytes appended and not written.
@@ -307,6 +257,8 @@ impl<E: Env> Store<E> {
             queue_changed: Event::default(),
             round_ended: Event::default(),
             eviction: RefCell::default(),
+            read_cache: ReadCache::new(env.clone(), config.read_cache_bytes_max),
+            cache_key_next: Cell::new(0),
             tail_bytes: Cell::new(0),
             unstored_bytes: Cell::new(0),
             unflushed_bytes: Cell::new(0),
@@ -471,6 +423,16 @@ impl<E: Env> Store<E> {
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let offsets = log.borrow().offsets();
         Ok(offsets)
+    }
+
+    /// How often what readers wanted of segments was in memory.
+    pub fn read_cache_counters(&self) -> CacheCounters {
+        self.inner.read_cache.counters()
+    }
+
+    /// Memory of what was read from segments, in bytes.
+    pub fn read_cache_bytes(&self) -> usize {
+        self.inner.read_cache.memory_bytes()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.

@@ -295,6 +295,7 @@ impl<E: Env> LogOpener<'_, E> {
             file: None,
             filled_end,
             unnamed: false,
+            cache_key: None,
             header: HeaderState::Durable,
         };
         Ok(OpenedLog {

@@ -110,7 +110,9 @@ pub(super) async fn remove_segments<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<
             if first.is_none() || borrowed.recorded.is_some() || borrowed.start_unrecorded || borrowed.compacting {
                 return;
             }
-            (borrowed.id, borrowed.sealed.remove(0).base_offset)
+            let removed = borrowed.sealed.remove(0);
+            inner.uncache(removed.cache_key);
+            (borrowed.id, removed.base_offset)
         };
         if let Err(error) = remove_segment(&inner, id, base_offset).await {
             tracing::warn!(partition = %id, %base_offset, %error, "a deleted segment is still there; the next start removes it");

@@ -35,6 +35,9 @@ impl<E: Env> Inner<E> {
             self.unstored_bytes.set(self.unstored_bytes.get() - log.unstored_bytes());
             self.tail_bytes.set(self.tail_bytes.get() - log.tail.memory_bytes());
         }
+        for key in log.cache_keys() {
+            self.read_cache.invalidate(key);
+        }
         log.discard(failure);
         self.round_ended.notify();
     }

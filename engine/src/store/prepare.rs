@@ -130,6 +130,7 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         file: None,
         filled_end: Position::default(),
         unnamed: false,
+        cache_key: None,
         header: HeaderState::Durable,
     });
     // Another task may have opened it meanwhile, or rolled it; the first one counts.

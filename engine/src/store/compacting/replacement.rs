@@ -105,7 +105,7 @@ impl<'a, E: Env> Replacement<'a, E> {
             file: Some(segment.clone()),
             ..SealedSegment::named(base_offset, end_offset)
         };
-        replace(log, life, group, sealed);
+        replace(inner, log, life, group, sealed);
         remove_replaced(inner, id, group).await?;
         let segment = segment.rename_to(&inner.env, &segment::file_name(base_offset)).await?;
         let directory = inner.logs_directory.join(id.directory_name());
@@ -126,10 +126,12 @@ fn end_of<E: Env>(log: &SharedLog<E>, life: u64, group: &[Offset]) -> Option<Off
     ends.last().copied().filter(|_| ends.len() == group.len() && log.life == life)
 }
 
-fn replace<E: Env>(log: &SharedLog<E>, life: u64, group: &[Offset], sealed: SealedSegment<E>) {
+fn replace<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64, group: &[Offset], sealed: SealedSegment<E>) {
     let mut log = log.borrow_mut();
     if log.life == life {
-        log.sealed.retain(|other| !group.contains(&other.base_offset));
+        for other in log.sealed.extract_if(.., |other| group.contains(&other.base_offset)) {
+            inner.uncache(other.cache_key);
+        }
         let place = log.sealed.partition_point(|other| other.base_offset < sealed.base_offset);
         log.sealed.insert(place, sealed);
     }

@@ -10,11 +10,10 @@ use std::ops::Range;
 const READERS_MAX: usize = 8;
 
 /// The readers of one log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ReadAhead {
     /// The reader that moved last comes last.
     readers: Vec<Reader>,
-    chunks_max: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +28,9 @@ struct Reader {
 }
 
 impl ReadAhead {
-    /// No readers yet; each gets up to `chunks_max` chunks ahead.
-    pub fn new(chunks_max: u32) -> Self {
-        Self { readers: Vec::new(), chunks_max }
-    }
-
     /// Notes a read of the chunks `read`, not empty, of a segment, and returns those to load now: none or the ones behind,
-    /// each at most once for a reader. They may lie past the segment's end.
-    pub fn note(&mut self, segment: u64, read: Range<u32>) -> Range<u32> {
+    /// up to `chunks_max` of them, each at most once for a reader. They may lie past the segment's end.
+    pub fn note(&mut self, segment: u64, read: Range<u32>, chunks_max: u32) -> Range<u32> {
         assert!(read.start < read.end, "a read has bytes");
         let last = read.end - 1;
         let goes_on =
@@ -56,8 +50,8 @@ impl ReadAhead {
             reader.ahead_end = reader.ahead_end.max(read.end);
             // Asked for in halves, so that few and large loads are made.
             if reader.ahead_end - read.end <= reader.ahead / 2 {
-                reader.ahead = (reader.ahead * 2).clamp(1, self.chunks_max.max(1));
-                let end = read.end.saturating_add(reader.ahead.min(self.chunks_max));
+                reader.ahead = (reader.ahead * 2).clamp(1, chunks_max.max(1));
+                let end = read.end.saturating_add(reader.ahead.min(chunks_max));
                 wanted = reader.ahead_end.min(end)..end;
                 reader.ahead_end = reader.ahead_end.max(end);
             }
@@ -74,10 +68,10 @@ mod tests {
 
     #[test]
     fn a_reader_that_goes_on_gets_twice_as_much_each_time() {
-        let mut ahead = ReadAhead::new(8);
+        let mut ahead = ReadAhead::default();
         let mut asked = Vec::new();
         for chunk in 0..20 {
-            asked.extend(ahead.note(1, chunk..chunk + 1));
+            asked.extend(ahead.note(1, chunk..chunk + 1, 8));
             if chunk == 0 {
                 assert!(asked.is_empty(), "one read says nothing yet");
             }
@@ -89,21 +83,21 @@ mod tests {
 
     #[test]
     fn small_reads_within_a_chunk_go_on_without_asking_for_more() {
-        let mut ahead = ReadAhead::new(8);
+        let mut ahead = ReadAhead::default();
         for _ in 0..10 {
-            assert!(ahead.note(1, 5..6).is_empty());
+            assert!(ahead.note(1, 5..6, 8).is_empty());
         }
-        assert_eq!(ahead.note(1, 5..7), 7..8);
-        assert!(ahead.note(1, 6..7).is_empty());
+        assert_eq!(ahead.note(1, 5..7, 8), 7..8);
+        assert!(ahead.note(1, 6..7, 8).is_empty());
     }
 
     #[test]
     fn readers_in_different_places_do_not_disturb_each_other() {
-        let mut ahead = ReadAhead::new(4);
+        let mut ahead = ReadAhead::default();
         let mut asked = [Vec::new(), Vec::new(), Vec::new()];
         for step in 0..10 {
             for (asked, (segment, start)) in asked.iter_mut().zip([(1, 0), (1, 1000), (2, 0)]) {
-                asked.extend(ahead.note(segment, start + step..start + step + 1));
+                asked.extend(ahead.note(segment, start + step..start + step + 1, 4));
             }
         }
         assert_eq!(asked[0], asked[2]);
@@ -114,10 +108,10 @@ mod tests {
     proptest! {
         #[test]
         fn reads_here_and_there_get_nothing(places in prop::collection::vec(0_u32..100_000, 1..100)) {
-            let mut ahead = ReadAhead::new(16);
+            let mut ahead = ReadAhead::default();
             for place in places {
                 // Three apart at least: never where another one ended.
-                prop_assert!(ahead.note(1, place * 3..place * 3 + 1).is_empty());
+                prop_assert!(ahead.note(1, place * 3..place * 3 + 1, 16).is_empty());
             }
         }
 
@@ -127,9 +121,9 @@ mod tests {
             chunks_max in 0_u32..20,
             reads in prop::collection::vec((0_u64..2, prop_oneof![0_u32..30, u32::MAX - 9..u32::MAX - 4], 1_u32..4), 1..200),
         ) {
-            let mut ahead = ReadAhead::new(chunks_max);
+            let mut ahead = ReadAhead::default();
             for (segment, start, count) in reads {
-                let wanted = ahead.note(segment, start..start + count);
+                let wanted = ahead.note(segment, start..start + count, chunks_max);
                 prop_assert!(wanted.start >= start + count);
                 prop_assert!(wanted.end - (start + count) <= chunks_max);
             }
