@@ -8,6 +8,7 @@
 //!    the first segment in which something does not continue it.
 //! 4. Make that end final: remove later segments, write once more what is not known to be flushed, cut the rest off.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -75,8 +76,14 @@ impl<E: Env> LogOpener<'_, E> {
             return Ok((OpenedLog::empty(self.recorded.start_offset), LogOutcome::default()));
         }
         self.check_present(&bases).await?;
+        let mut restored = BTreeMap::new();
         for piece in &self.recorded.pieces {
-            put_back(self.env, self.logs, self.id, piece).await?;
+            if let Some(segment) = put_back(self.env, self.logs, self.id, piece).await? {
+                restored.insert(segment.base_offset(), segment);
+            }
+        }
+        for segment in restored.values() {
+            segment.sync().await?;
         }
         let mut sealed = Vec::new();
         let mut outcome = LogOutcome::default();
@@ -110,6 +117,10 @@ impl<E: Env> LogOpener<'_, E> {
                 are_durable = false;
                 match Segment::open_by_header(self.env, path.clone(), self.id).await? {
                     Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
+                        // That the header can be read does not prove that it is on the device, and a segment that has its
+                        // name without it would be damaged.
+                        segment.write_header(self.env, self.id, None).await?;
+                        segment.sync().await?;
                         segment.rename(self.env).await?;
                         bases.push(segment.base_offset());
                     }
@@ -196,9 +207,18 @@ impl<E: Env> LogOpener<'_, E> {
             let Some((end_offset, index)) = index else { continue };
             let producers = segment_files::read_producers(self.env, &self.directory, self.id, end_offset).await?;
             let Some(producers) = producers else { continue };
+            let mut leader_epoch = index.epochs.last().map(|last| last.epoch);
+            if let Some(before) = place.checked_sub(1).filter(|_| leader_epoch.is_none()) {
+                // Nothing was in the segment yet: the last batch is in the one before.
+                let before = segment_files::read_index(self.env, &self.directory, self.id, bases[before]).await?;
+                leader_epoch = before.and_then(|(_, index)| index.epochs.last().map(|last| last.epoch));
+                if leader_epoch.is_none() {
+                    continue;
+                }
+            }
             let mut scan = Scan::of_segment(*base, None, producers);
             scan.end = Mark { offset: end_offset, position: index.end };
-            scan.leader_epoch = index.epochs.last().map_or(LeaderEpoch::new(-1), |last| last.epoch);
+            scan.leader_epoch = leader_epoch.unwrap_or(LeaderEpoch::new(-1));
             (scan.index, scan.epochs) = (index.offsets, index.epochs);
             return Ok((place, Some(scan)));
         }
