@@ -6,6 +6,7 @@
 mod ci;
 mod clients;
 mod codegen;
+mod fuzz;
 mod pipeline;
 mod repository;
 mod simulation;
@@ -29,6 +30,8 @@ enum Task {
     Codegen(codegen::Arguments),
     /// Run the whole pipeline, as a build machine does.
     Ci(ci::Arguments),
+    /// Run the fuzz targets, each for some seconds.
+    Fuzz(fuzz::Arguments),
     /// Run one seed of the simulation again, twice, and tell what happens in it.
     ReplaySeed(simulation::ReplayArguments),
     /// Run the storage engine under simulated machines that crash, fail and rot.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::ReplaySeed(arguments) => simulation::replay(&arguments),
         Task::Sim(arguments) => simulation::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),

@@ -24,6 +24,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("tools/", "millrace_tools", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
     // Foreign clients judge compatibility: not one line of ours on the client's side.
     ("tests/compat/", "millrace_compat", &[]),
+    ("tests/fuzz/", "millrace_fuzz", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/sim/", "millrace_sim", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/", "", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
 ];
