@@ -5,8 +5,8 @@
 //!
 //! Modules in reading order: [`model`] names the quantities; [`mod@format`] fixes the bytes on disk; [`io`] holds the memory
 //! that is appended to and lent out; [`producer_state`] and [`epoch_cache`] are what batches say of producers and leaders;
-//! [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round of appends durable; [`store`] ties
-//! them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
+//! [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round of appends durable; [`read_cache`]
+//! keeps what was read; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
 //! [`compaction`] takes outdated records out of batches.
 #![deny(unsafe_code)]
 
@@ -21,6 +21,7 @@ pub mod epoch_cache;
 pub mod journal;
 pub mod log;
 pub mod producer_state;
+pub mod read_cache;
 pub mod recovery;
 pub mod segment;
 pub mod segment_files;

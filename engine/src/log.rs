@@ -26,6 +26,7 @@ pub mod active;
 pub mod config;
 pub mod index;
 pub mod offsets;
+pub mod read_ahead;
 pub mod recorded;
 pub mod sealed;
 pub mod tail;
@@ -47,6 +48,7 @@ use active::{ActiveSegment, HeaderState};
 use config::{LogConfig, TimestampType};
 use index::{OffsetIndex, SegmentIndex};
 use offsets::{LogOffsets, Mark, Offsets};
+use read_ahead::ReadAhead;
 use recorded::Recorded;
 use sealed::{SealedSegment, position_in_file};
 use tail::Tail;
@@ -141,6 +143,8 @@ pub struct Log<E: Env> {
     pub preparing: bool,
     /// A task finishes a rolled segment, or saves the log's state.
     pub finishing: bool,
+    /// Compaction works on its sealed segments.
+    pub compacting: bool,
     /// The log stands in the store's queue of logs with something to write.
     pub queued: bool,
     /// The next round writes the segment even for a small tail, and flushes.
@@ -167,10 +171,14 @@ pub struct Log<E: Env> {
     pub first_timestamp: Option<i64>,
     /// What idempotent producers have sent.
     pub producers: ProducerStates,
+    /// Records below were covered by a compaction pass in this life.
+    pub clean_end: Offset,
     /// Up to here the log's state is saved beside it; recovery reads what comes behind.
     pub saved_end: Position,
     /// The offset that the saved producers are of.
     pub saved_producers: Option<Offset>,
+    /// Who reads it from the device, and what they will want next.
+    pub read_ahead: ReadAhead,
     waiters: Waiters,
 }
 
@@ -193,6 +201,7 @@ impl<E: Env> Log<E> {
             fill_bytes_next: crate::segment::FILL_BYTES_MIN,
             preparing: false,
             finishing: false,
+            compacting: false,
             queued: false,
             write_back_wanted: false,
             roll_wanted: false,
@@ -206,8 +215,10 @@ impl<E: Env> Log<E> {
             epochs: Vec::new(),
             first_timestamp: None,
             producers: ProducerStates::default(),
+            clean_end: Offset::ZERO,
             saved_end: RECORDS_START,
             saved_producers: None,
+            read_ahead: ReadAhead::default(),
             waiters: Waiters::default(),
         }
     }
@@ -290,36 +301,6 @@ impl<E: Env> Log<E> {
         Some((base_offset, self.acknowledged(end_offset)))
     }
 
-    /// Position in the active segment's file.
-    pub fn locate_active(&self, position: Position) -> Position {
-        position_in_file(position, self.origin())
-    }
-
-    /// Position in the log of the active segment's first record.
-    pub fn origin(&self) -> Position {
-        self.active.as_ref().map_or(RECORDS_START, |active| active.origin)
-    }
-
-    /// First offset of the active segment.
-    pub fn active_base(&self) -> Offset {
-        self.active.as_ref().map_or(Offset::ZERO, |active| active.base_offset)
-    }
-
-    /// The segment that holds `position`, by its first offset, and the position in its file.
-    ///
-    /// # Panics
-    /// When the position lies in a segment that took no appends in this life.
-    pub fn locate(&self, position: Position) -> (Offset, Position) {
-        if position >= self.origin() {
-            return (self.active_base(), self.locate_active(position));
-        }
-        let rolled = self.sealed.iter().rev().find_map(|sealed| {
-            let origin = sealed.origin.filter(|origin| *origin <= position)?;
-            Some((sealed.base_offset, position_in_file(position, origin)))
-        });
-        rolled.expect("what is in memory lies in a segment of this life")
-    }
-
     /// Whether the active segment has its size or age, so that `batch` belongs into the next one.
     pub fn roll_due(&self, batch: &BatchView<'_>) -> bool {
         let Some(active) = &self.active else { return false };
@@ -329,7 +310,7 @@ impl<E: Env> Log<E> {
         }
         let bytes = self.locate_active(position).plus(batch.bytes().len()).get();
         let age_ms = self.first_timestamp.map_or(0, |first| batch.header().max_timestamp.get().saturating_sub(first));
-        let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.segment_age_max.as_millis());
+        let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.roll_age_max().as_millis());
         bytes > self.config.segment_bytes || too_old
     }
 
@@ -353,14 +334,22 @@ impl<E: Env> Log<E> {
             bytes: bytes.get(),
             origin: Some(active.origin),
             file: active.file,
+            cache_key: active.cache_key,
             timestamp_max: index.offsets.timestamp_max(),
             index: Some(Rc::new(index)),
             finished: false,
         });
         let base_offset = end.offset;
         let file = Some(file.renumbered(base_offset));
-        self.active =
-            Some(ActiveSegment { base_offset, origin, file, filled_end, unnamed: true, header: HeaderState::Pending });
+        self.active = Some(ActiveSegment {
+            base_offset,
+            origin,
+            file,
+            filled_end,
+            unnamed: true,
+            cache_key: None,
+            header: HeaderState::Pending,
+        });
         self.first_timestamp = None;
         self.tail.roll();
         self.offsets.roll(origin);
@@ -394,6 +383,11 @@ impl<E: Env> Log<E> {
     /// Whether the active segment has no header yet.
     pub fn header_pending(&self) -> bool {
         self.active.as_ref().is_some_and(|active| active.header == HeaderState::Pending)
+    }
+
+    /// Whether a task works on its files.
+    pub fn is_worked_on(&self) -> bool {
+        self.preparing || self.finishing || self.compacting
     }
 
     /// Bytes that recovery would have to read.

@@ -4,18 +4,37 @@
 //! flight. A batch counts from the moment it is appended, before it is durable. The state is a function of the log's
 //! batches, so it is rebuilt by reading them, or by reading a snapshot and the batches behind it.
 //!
-//! A producer that is not known may start at any sequence: its batches may have been deleted (KIP-360).
+//! A producer that is not known may start at any sequence: its batches may have been deleted (KIP-360). So memory must
+//! not be saved by forgetting: what does not fit is *spilled* to a producers file, in which one block tells of a producer.
+//!
+//! 1. The caller finds that there is too much in memory. [`ProducerStates::begin_spill`] hands out what changed, as a
+//!    [`SpillMerge`]; the caller feeds it the old file's blocks, writes a new file from what it gives out, and ends with
+//!    [`ProducerStates::finish_spill`]. Meanwhile batches go on being judged and noted.
+//! 2. What is in the file as it is in memory may now go: [`ProducerStates::shrink_to`].
+//! 3. A batch of a producer that may be in the file only gets the verdict [`Verdict::NeedsSpilled`]: the caller reads that
+//!    block, hands it to [`ProducerStates::restore`] and asks again.
+//! 4. A batch may be noted without being judged, as when a log is read. Then memory holds the *newer part* of a producer,
+//!    and the file the older one, until somebody asks or the two are merged into the next file.
+//!
+//! The file is a snapshot as well: it tells of every batch below the offset that it was begun at.
+
+mod spill;
+
+#[cfg(test)]
+mod tests;
+
+pub use spill::{FinishedSpill, Spill, SpillBuilder, SpillMerge, SpillRead};
 
 use std::collections::BTreeMap;
 
 use millrace_protocol::batch::BatchHeader;
 use thiserror::Error;
 
-use crate::format::producers::{self, Producer, ProducerBatch};
+use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch};
 use crate::model::{Offset, PartitionId};
 
-/// Producers remembered of one log. Past it the one that was silent for longest is forgotten, and may then start anywhere.
-const PRODUCERS_MAX: usize = 10_000;
+/// So many producers of one log in memory are a good reason to spill them.
+pub const PRODUCERS_KNOWN_MAX: usize = 10_000;
 
 /// Why a batch of an idempotent producer is refused.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -39,7 +58,7 @@ pub enum SequenceError {
 }
 
 /// What to do with a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is new.
     Append,
@@ -52,12 +71,39 @@ pub enum Verdict {
         /// Its largest timestamp, in milliseconds: what the first answer told of it.
         timestamp: i64,
     },
+    /// Its producer may be in the file of spilled ones: read this block, [`ProducerStates::restore`] it and ask again.
+    NeedsSpilled(SpillRead),
 }
 
 /// The idempotent producers of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerStates {
-    producers: BTreeMap<i64, Producer>,
+    known: BTreeMap<i64, Known>,
+    /// The file with the producers that are not known, and older parts of those that are.
+    spill: Option<Spill>,
+    /// Set while the next file is written: the largest bound of the expirations since it was begun.
+    spill_expired_before: Option<i64>,
+}
+
+/// What memory knows of one producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    /// `None` for a producer that has no state, whatever the file says.
+    producer: Option<Producer>,
+    older: Older,
+    /// The file, or the one that is being written, does not say the same.
+    changed: bool,
+    /// It was handed out to the file that is being written.
+    in_merge: bool,
+}
+
+/// Batches of a producer before those that memory has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Older {
+    /// There are none, or they do not matter.
+    None,
+    /// The file may have some. They had expired before the newer ones came, if the last one's timestamp is below `floor`.
+    Spilled { floor: i64 },
 }
 
 impl ProducerStates {
@@ -65,30 +111,44 @@ impl ProducerStates {
     /// snapshot of it. The batches from that offset on are still to be noted.
     pub fn decode(partition: PartitionId, bytes: &[u8]) -> Option<(Offset, Self)> {
         let (header, producers) = producers::decode(bytes)?;
-        let producers = producers.into_iter().map(|producer| (producer.id, producer)).collect();
-        (header.partition == partition).then_some((header.offset, Self { producers }))
+        let known =
+            producers.into_iter().map(|producer| (producer.id, Known::changed(producer, Older::None))).collect();
+        (header.partition == partition).then_some((header.offset, Self { known, ..Self::default() }))
+    }
+
+    /// The state that a snapshot holds which is too large for memory: all producers are spilled.
+    pub fn spilled(spill: Spill) -> Self {
+        Self { spill: Some(spill), ..Self::default() }
     }
 
     /// A snapshot, in whole blocks. `end` is the offset behind the last batch noted.
     ///
     /// # Panics
-    /// When a batch behind `end` was noted.
+    /// When a batch behind `end` was noted, or producers are spilled: then the next file is the snapshot.
     pub fn encode(&self, partition: PartitionId, end: Offset) -> Vec<u8> {
-        producers::encode(partition, end, self.producers.values())
+        assert!(self.spill.is_none(), "memory has all producers");
+        producers::encode(partition, end, self.known.values().filter_map(|known| known.producer.as_ref()))
     }
 
     /// Judges a batch that is about to be appended. Batches without a producer id are always new.
     pub fn check(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
-        self.producers.get(&header.producer_id.get()).map_or(Ok(Verdict::Append), |producer| judge(producer, header))
+        let id = header.producer_id.get();
+        match self.known.get(&id) {
+            Some(known) if known.is_all() => {
+                known.producer.as_ref().map_or(Ok(Verdict::Append), |producer| judge(producer, header))
+            }
+            newer => match self.spill.as_ref().and_then(|spill| spill.read_for(id)) {
+                Some(read) => Ok(Verdict::NeedsSpilled(read)),
+                None => newer
+                    .and_then(|known| known.producer.as_ref())
+                    .map_or(Ok(Verdict::Append), |producer| judge(producer, header)),
+            },
+        }
     }
 
     /// Remembers a batch that was appended at `base_offset`. The header is the one in the log: a leader that assigns
     /// timestamps has done so.
     pub fn note(&mut self, header: &BatchHeader, base_offset: Offset, end_offset: Offset) {
-        let (id, epoch) = (header.producer_id.get(), header.producer_epoch.get());
-        if id < 0 {
-            return;
-        }
         let batch = ProducerBatch {
             base_sequence: header.base_sequence.get(),
             last_sequence: last_sequence(header),
@@ -96,35 +156,183 @@ impl ProducerStates {
             end_offset,
             timestamp: header.max_timestamp.get(),
         };
-        match self.producers.get_mut(&id) {
-            Some(producer) => producer.push(epoch, batch),
-            None => {
-                self.producers.insert(id, Producer::new(id, epoch, batch));
-            }
+        if header.producer_id.get() >= 0 {
+            self.note_batch(header.producer_id.get(), header.producer_epoch.get(), batch);
         }
-        if self.producers.len() > PRODUCERS_MAX {
-            let silent =
-                self.producers.iter().min_by_key(|(_, producer)| producer.last().end_offset).map(|(id, _)| *id);
-            silent.and_then(|id| self.producers.remove(&id));
+    }
+
+    fn note_batch(&mut self, id: i64, epoch: i16, batch: ProducerBatch) {
+        if let Some(known) = self.known.get_mut(&id) {
+            known.changed = true;
+            match &mut known.producer {
+                Some(producer) => producer.push(epoch, batch),
+                none => *none = Some(Producer::new(id, epoch, batch)),
+            }
+        } else {
+            let holding = self.spill.as_ref().filter(|spill| spill.may_hold(id));
+            let older = holding.map_or(Older::None, |spill| Older::Spilled { floor: spill.expired_before });
+            self.known.insert(id, Known::changed(Producer::new(id, epoch, batch), older));
         }
     }
 
     /// Puts the state that older batches left in front of this one, which was built from later batches of the same log.
+    ///
+    /// # Panics
+    /// When this one has spilled producers.
     pub fn prepend(&mut self, older: Self) {
-        for (id, mut producer) in older.producers {
-            if let Some(newer) = self.producers.remove(&id) {
-                for batch in newer.batches() {
-                    producer.push(newer.epoch, *batch);
-                }
+        let newer = std::mem::replace(self, older);
+        assert!(
+            newer.spill.is_none() && newer.spill_expired_before.is_none(),
+            "what is in the file of spilled ones is older"
+        );
+        for producer in newer.known.values().filter_map(|known| known.producer.as_ref()) {
+            for batch in producer.batches() {
+                self.note_batch(producer.id, producer.epoch, *batch);
             }
-            self.producers.insert(id, producer);
         }
     }
 
     /// Forgets the producers whose last batch has a timestamp below `before_timestamp_ms` (`producer.id.expiration.ms`).
     /// Kafka goes by the batch's own timestamp too, whoever assigned it.
     pub fn expire(&mut self, before_timestamp_ms: i64) {
-        self.producers.retain(|_, producer| producer.last().timestamp >= before_timestamp_ms);
+        let spill = self.spill.as_ref();
+        self.known.retain(|id, known| {
+            let expired = known.producer.as_ref().is_some_and(|last| last.last().timestamp < before_timestamp_ms);
+            if expired {
+                // The file must not bring it back: its older part may have a later timestamp.
+                *known = Known { producer: None, older: Older::None, changed: true, ..*known };
+            }
+            !expired || known.in_merge || spill.is_some_and(|spill| spill.may_hold(*id))
+        });
+        for expired_before in
+            self.spill.iter_mut().map(|spill| &mut spill.expired_before).chain(&mut self.spill_expired_before)
+        {
+            *expired_before = before_timestamp_ms.max(*expired_before);
+        }
+    }
+
+    /// Begins the next file of spilled producers, which tells of all batches noted so far; `end` is the offset behind the
+    /// last one.
+    ///
+    /// # Panics
+    /// When one is being written already.
+    pub fn begin_spill(&mut self, partition: PartitionId, end: Offset) -> SpillMerge {
+        assert!(self.spill_expired_before.is_none(), "one file is written at a time");
+        self.spill_expired_before = Some(i64::MIN);
+        let mut changed = Vec::new();
+        for (id, known) in self.known.iter_mut().filter(|(_, known)| known.changed) {
+            changed.push((*id, known.clone()));
+            known.changed = false;
+            known.in_merge = true;
+        }
+        SpillMerge::new(partition, end, self.spill.as_ref(), changed)
+    }
+
+    /// The file that was begun is written and takes the place of the old one, which nobody is to read from now on.
+    ///
+    /// # Panics
+    /// When none was begun.
+    pub fn finish_spill(&mut self, mut spill: Spill) {
+        spill.expired_before = self.spill_expired_before.take().expect("a file was begun");
+        self.spill = Some(spill);
+        for known in self.known.values_mut().filter(|known| known.in_merge) {
+            known.in_merge = false;
+            if known.older != Older::None {
+                // The new file has the older part together with some of the newer one, none of it expired.
+                known.older = Older::Spilled { floor: i64::MIN };
+            }
+        }
+    }
+
+    /// The file that was begun is not going to be finished; the old one stays.
+    pub fn abandon_spill(&mut self) {
+        self.spill_expired_before = None;
+        for known in self.known.values_mut().filter(|known| known.in_merge) {
+            known.in_merge = false;
+            known.changed = true;
+        }
+    }
+
+    /// Drops from memory what the file says as well, those first who were silent for longest, until `known_count` producers
+    /// are left or all that is left is in memory only.
+    pub fn shrink_to(&mut self, known_count: usize) {
+        let excess = self.known.len().saturating_sub(known_count);
+        let mut spilled: Vec<_> = self
+            .known
+            .iter()
+            .filter(|(_, known)| !known.changed && !known.in_merge)
+            .map(|(id, known)| (known.producer.as_ref().map(|producer| producer.last().end_offset), *id))
+            .collect();
+        spilled.sort_unstable();
+        for (_, id) in spilled.into_iter().take(excess) {
+            self.known.remove(&id);
+        }
+    }
+
+    /// Takes a producer back from the block that a verdict asked for. `false` when the block is damaged: the file has to
+    /// be made again, from the log. A block of a file that was replaced since is left alone; the next verdict asks anew.
+    #[must_use = "a damaged file would be asked for again and again"]
+    pub fn restore(&mut self, read: &SpillRead, block: &[u8]) -> bool {
+        let Some(spill) = self.spill.as_ref().filter(|spill| read.is_of(spill)) else { return true };
+        let Some(producers) = spill.header.decode_block(read.block_index, block) else { return false };
+        let older = producers.into_iter().find(|producer| producer.id == read.id);
+        match self.known.get_mut(&read.id) {
+            Some(known) if known.is_all() => {}
+            Some(known) => known.complete(older),
+            None => {
+                let producer = older.filter(|older| older.last().timestamp >= spill.expired_before);
+                let known = Known { producer, older: Older::None, changed: false, in_merge: false };
+                self.known.insert(read.id, known);
+            }
+        }
+        true
+    }
+
+    /// The last offset of each producer's last batch.
+    pub fn last_offsets(&self) -> BTreeMap<i64, Offset> {
+        let producers = self.known.values().filter_map(|known| known.producer.as_ref());
+        let last = producers.map(|producer| (producer.id, producer.last().end_offset.get() - 1));
+        last.map(|(id, offset)| (id, Offset::new(offset))).collect()
+    }
+
+    /// Producers in memory.
+    pub fn known_count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// About how much memory all this takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        // A node of the map is two thirds full on average.
+        let known_bytes = self.known.len() * size_of::<(i64, Known)>() / 2 * 3;
+        known_bytes + self.spill.as_ref().map_or(0, Spill::memory_bytes)
+    }
+}
+
+impl Known {
+    /// A producer that the file does not know, or not so.
+    fn changed(producer: Producer, older: Older) -> Self {
+        Self { producer: Some(producer), older, changed: true, in_merge: false }
+    }
+
+    /// Whether memory knows all that is to be known.
+    fn is_all(&self) -> bool {
+        self.older == Older::None
+            || self.producer.as_ref().is_some_and(|producer| producer.batches().len() == BATCHES_MAX)
+    }
+
+    /// Puts the file's part in front.
+    fn complete(&mut self, spilled: Option<Producer>) {
+        if let (Older::Spilled { floor }, Some(mut older), Some(newer)) = (self.older, spilled, &self.producer)
+            && older.last().timestamp >= floor
+        {
+            // The file may have got some of the newer part too.
+            let end = older.last().end_offset;
+            for batch in newer.batches().iter().filter(|batch| batch.base_offset >= end) {
+                older.push(newer.epoch, *batch);
+            }
+            self.producer = Some(older);
+        }
+        self.older = Older::None;
     }
 }
 
@@ -163,6 +371,3 @@ fn advance(sequence: i32, count: i32) -> i32 {
         i32::try_from(over).expect("two 32-bit numbers overflow less than once")
     })
 }
-
-#[cfg(test)]
-mod tests;

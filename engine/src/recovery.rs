@@ -37,7 +37,7 @@ use crate::store::StoreConfig;
 use journal_scan::{JournalError, JournaledLog, Needed};
 
 pub use journal_scan::live_rounds;
-pub(crate) use open::open_log;
+pub(crate) use open::{first_timestamp, open_log};
 pub use redistribute::redistribute;
 
 /// Logs whose pieces are written back at the same time.
@@ -70,6 +70,11 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether the disk had no space.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn io(operation: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { operation, source }
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::parse_offset_name;
-use crate::format::segment_header::{RECORDS_START, SegmentHeader};
+use crate::format::segment_header::{Compacted, RECORDS_START, SegmentHeader};
 use crate::io::open_unfinished;
 use crate::model::{Offset, PartitionId, Position};
 
@@ -33,6 +33,11 @@ pub fn file_name(base_offset: Offset) -> String {
 /// Offset of the first record of the segment with this file name.
 pub fn parse_file_name(name: &str) -> Option<Offset> {
     parse_offset_name(name, ".log")
+}
+
+/// Name of a compacted segment while those that it replaces are removed.
+pub fn swap_file_name(base_offset: Offset) -> String {
+    format!("{base_offset:020}.swap", base_offset = base_offset.get())
 }
 
 /// An open segment file. Cheap to clone.
@@ -91,10 +96,22 @@ impl<E: Env> Segment<E> {
         Self { base_offset, ..self }
     }
 
+    /// Starts a segment that is to replace others, empty and under a name that does not count.
+    pub async fn create_replacement(env: &E, logs: &Path, id: PartitionId, base_offset: Offset) -> io::Result<Self> {
+        let path = logs.join(id.directory_name()).join(file_name(base_offset) + ".new");
+        let file = open_unfinished(env, &path).await?;
+        Ok(Self { file, base_offset, path: Rc::new(path) })
+    }
+
     /// Gives a prepared segment that is in use the name of its first offset, durably.
     pub async fn rename(&self, env: &E) -> io::Result<Self> {
+        self.rename_to(env, &file_name(self.base_offset)).await
+    }
+
+    /// Gives the file another name in its directory, durably.
+    pub async fn rename_to(&self, env: &E, name: &str) -> io::Result<Self> {
         let directory = self.path.parent().expect("a segment lies in its log's directory");
-        let path = directory.join(file_name(self.base_offset));
+        let path = directory.join(name);
         env.disk().rename(&self.path, &path).await?;
         env.disk().sync_dir(directory).await?;
         Ok(Self { path: Rc::new(path), ..self.clone() })
@@ -129,10 +146,10 @@ impl<E: Env> Segment<E> {
     }
 
     /// Writes the header. Durable after the next flush.
-    pub async fn write_header(&self, env: &E, id: PartitionId, compacted_end: Option<Offset>) -> io::Result<()> {
+    pub async fn write_header(&self, env: &E, id: PartitionId, compacted: Option<Compacted>) -> io::Result<()> {
         let mut block = env.disk().buffer(BLOCK_BYTES);
         let base_offset = self.base_offset;
-        SegmentHeader { partition: id, base_offset, compacted_end }.encode(block.as_mut_slice());
+        SegmentHeader { partition: id, base_offset, compacted }.encode(block.as_mut_slice());
         self.file.write_at(Rc::new(block), 0).await
     }
 
@@ -178,9 +195,10 @@ impl<E: Env> Segment<E> {
         self.file.read_at(position.get(), bytes.next_multiple_of(BLOCK_BYTES)).await
     }
 
-    /// Cuts the file behind the block that holds `end`: what lies there is zeros.
+    /// Cuts the file behind the block that holds `end`, durably: what lies there is zeros.
     pub async fn trim(&self, end: Position) -> io::Result<()> {
-        self.file.truncate(end.block_ceil().get()).await
+        self.file.truncate(end.block_ceil().get()).await?;
+        self.file.sync_data().await
     }
 
     /// Flushes this file alone.

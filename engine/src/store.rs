@@ -27,6 +27,9 @@
 
 mod by_time;
 mod checkpointing;
+mod chunks;
+mod compacting;
+mod config;
 mod deleting;
 mod extents;
 mod failing;
@@ -36,6 +39,7 @@ mod open;
 mod prepare;
 mod read;
 mod round;
+mod space;
 
 use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
@@ -50,68 +54,25 @@ use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
 use crate::journal::Journal;
-use crate::log::config::LogConfig;
+use crate::log::config::{LogConfig, TimestampType};
 use crate::log::offsets::LogOffsets;
 use crate::log::recorded::Recorded;
 use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
+use crate::read_cache::{CacheCounters, ReadCache};
 use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
 use deleting::Remains;
+use space::Space;
 
 pub use by_time::{TimeQuery, TimedOffset};
+pub use config::StoreConfig;
 pub use read::{FirstBatch, Read};
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
 pub const INLINE_BYTES_MAX: usize = 32 * 1024;
-
-/// What a store needs to know.
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// The data directory.
-    pub directory: PathBuf,
-    /// The shard this store belongs to.
-    pub shard_index: u16,
-    /// How many shards there are.
-    pub shard_count: u16,
-    /// Length of the journal's ring in bytes; a multiple of the block size, at least [`crate::journal::RING_BYTES_MIN`].
-    pub journal_bytes: u64,
-    /// A round takes no further log once it has this many bytes.
-    pub round_bytes_max: usize,
-    /// Bytes that may be appended and not yet durable before [`Store::room`] waits.
-    pub write_buffer_bytes_max: usize,
-    /// Memory for bytes that are durable already and kept for readers at the tail.
-    pub tail_cache_bytes_max: usize,
-    /// Logs with `flush.policy=interval` are flushed at least this often, if anything was written.
-    pub flush_interval: Duration,
-    /// A flush is due once this many bytes were written without one.
-    pub flush_interval_bytes: usize,
-    /// How often logs are looked through for segments to delete.
-    pub retention_interval: Duration,
-    /// A producer whose last batch is older is forgotten (`producer.id.expiration.ms`).
-    pub producer_age_max: Duration,
-}
-
-impl StoreConfig {
-    /// The only shard of the directory, with limits that suit a small machine.
-    pub fn at(directory: PathBuf) -> Self {
-        Self {
-            directory,
-            shard_index: 0,
-            shard_count: 1,
-            journal_bytes: 16 * 1024 * 1024,
-            round_bytes_max: 4 * 1024 * 1024,
-            write_buffer_bytes_max: 16 * 1024 * 1024,
-            tail_cache_bytes_max: 16 * 1024 * 1024,
-            flush_interval: Duration::from_secs(1),
-            flush_interval_bytes: 16 * 1024 * 1024,
-            retention_interval: Duration::from_secs(30),
-            producer_age_max: Duration::from_hours(24),
-        }
-    }
-}
 
 /// Why an append was refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -139,6 +100,12 @@ pub enum AppendError {
     /// The store is being closed.
     #[error("the store is closing")]
     Closing,
+    /// What is left of the disk is kept for the broker itself, so that space can be made again.
+    #[error("the disk is full: {free_bytes} bytes are free")]
+    DiskFull {
+        /// Bytes that are free on the disk of the data directory.
+        free_bytes: u64,
+    },
 }
 
 /// Why a read was refused.
@@ -164,7 +131,11 @@ pub struct Appended {
     pub base_offset: Offset,
     /// The log start offset.
     pub log_start_offset: Offset,
-    /// Resolves once the batch is durable.
+    /// The broker's time that its records carry, in milliseconds since 1970; `None` where they carry the producer's.
+    pub append_time_ms: Option<i64>,
+    /// How long the producer is to be held up: the disk is nearly full.
+    pub throttle: Duration,
+    /// Resolves once the batch is acknowledged.
     pub ticket: Ticket,
 }
 
@@ -208,6 +179,10 @@ struct Inner<E: Env> {
     round_ended: Event,
     /// Logs in the order in which their chunks became evictable; a log stands in it once for each segment write.
     eviction: RefCell<VecDeque<SharedLog<E>>>,
+    /// What was read from segments.
+    read_cache: ReadCache<E>,
+    /// The number by which the cache will know the next segment that is read.
+    cache_key_next: Cell<u64>,
     /// Memory of all tails, in bytes.
     tail_bytes: Cell<usize>,
     /// Bytes appended and not written.
@@ -243,6 +218,8 @@ struct Inner<E: Env> {
     remains: RefCell<Vec<Remains>>,
     /// Tasks that remove logs.
     deleting: Cell<usize>,
+    space: Space,
+    compaction_failures: RefCell<BTreeMap<PartitionId, String>>,
     /// The background still opens logs.
     recovering: Cell<bool>,
     /// Logs that the background has dealt with.
@@ -255,12 +232,22 @@ impl<E: Env> Store<E> {
     /// opened when they are first used, and in the background after a stop that was not in order; see
     /// [`Self::recovered`].
     pub async fn open(env: E, config: StoreConfig, owned: impl Fn(PartitionId) -> bool) -> Result<Self, OpenError> {
-        let recovered = recovery::recover_shard(&env, &config, owned).await?;
+        let recovered = match recovery::recover_shard(&env, &config, &owned).await {
+            // What recovery writes is small: the reserve is there for that.
+            Err(error) if error.is_full() => {
+                let reserve = space::reserve_path(&config);
+                env.disk().remove_file(&reserve).await.map_err(|_| error)?;
+                recovery::recover_shard(&env, &config, &owned).await?
+            }
+            other => other?,
+        };
         let logs_directory = recovery::logs_directory(&config.directory);
         let flush_scope =
             env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
         let logs = recovered.logs.into_iter().map(|(id, recorded)| {
-            let log = Log::new(id, LogConfig::default(), recorded);
+            // Until somebody says how long its records are kept, none is too old.
+            let config = LogConfig { retention_bytes: None, retention_age_max: None, ..LogConfig::default() };
+            let log = Log::new(id, config, recorded);
             (id, Rc::new(RefCell::new(log)))
         });
         let inner = Rc::new(Inner {
@@ -270,6 +257,8 @@ impl<E: Env> Store<E> {
             queue_changed: Event::default(),
             round_ended: Event::default(),
             eviction: RefCell::default(),
+            read_cache: ReadCache::new(env.clone(), config.read_cache_bytes_max),
+            cache_key_next: Cell::new(0),
             tail_bytes: Cell::new(0),
             unstored_bytes: Cell::new(0),
             unflushed_bytes: Cell::new(0),
@@ -288,6 +277,8 @@ impl<E: Env> Store<E> {
             failure: RefCell::new(None),
             remains: RefCell::default(),
             deleting: Cell::new(0),
+            space: Space::new(),
+            compaction_failures: RefCell::default(),
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
             report: RefCell::new(recovered.report),
@@ -300,6 +291,7 @@ impl<E: Env> Store<E> {
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, open::run_background(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, maintenance::run(Rc::clone(&inner)));
+        env.tasks().spawn(TaskClass::Background, compacting::run(Rc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -381,8 +373,19 @@ impl<E: Env> Store<E> {
         }
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
-        if let Verdict::Duplicate { base_offset, end_offset, .. } = borrowed.producers.check(batch.header())? {
-            return Ok(Appended { base_offset, log_start_offset, ticket: Ticket(borrowed.acknowledged(end_offset)) });
+        let throttle = if borrowed.config.internal { Duration::ZERO } else { inner.space.throttle() };
+        let by_broker = borrowed.config.timestamp_type == TimestampType::LogAppendTime;
+        match borrowed.producers.check(batch.header())? {
+            Verdict::Append => {}
+            Verdict::Duplicate { base_offset, end_offset, timestamp } => {
+                let ticket = Ticket(borrowed.acknowledged(end_offset));
+                let append_time_ms = by_broker.then_some(timestamp);
+                return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
+            }
+            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
+        }
+        if inner.space.full.get() && !borrowed.config.internal {
+            return Err(AppendError::DiskFull { free_bytes: inner.space.free_bytes.get() });
         }
         if epoch < borrowed.leader_epoch {
             return Err(AppendError::StaleLeaderEpoch { found: epoch, current: borrowed.leader_epoch });
@@ -395,7 +398,8 @@ impl<E: Env> Store<E> {
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
-        Ok(Appended { base_offset, log_start_offset, ticket: Ticket(ticket) })
+        let append_time_ms = by_broker.then_some(now_ms);
+        Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket: Ticket(ticket) })
     }
 
     /// Goes on in the next segment if the active one is full or old. While the next one is not prepared yet, the active
@@ -419,6 +423,16 @@ impl<E: Env> Store<E> {
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let offsets = log.borrow().offsets();
         Ok(offsets)
+    }
+
+    /// How often what readers wanted of segments was in memory.
+    pub fn read_cache_counters(&self) -> CacheCounters {
+        self.inner.read_cache.counters()
+    }
+
+    /// Memory of what was read from segments, in bytes.
+    pub fn read_cache_bytes(&self) -> usize {
+        self.inner.read_cache.memory_bytes()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.

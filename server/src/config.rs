@@ -102,6 +102,14 @@ pub struct StoreSettings {
     pub write_buffer_bytes_max: usize,
     /// Budget of one shard's tail cache.
     pub tail_cache_bytes_max: usize,
+    /// Under `flush.policy=interval`: how long written records may wait for a flush.
+    pub flush_interval: Duration,
+    /// Under `flush.policy=interval`: how many written bytes may.
+    pub flush_interval_bytes: usize,
+    /// How often a shard looks for segments to delete and logs to compact.
+    pub retention_check_interval: Duration,
+    /// How long a silent idempotent producer is remembered.
+    pub producer_id_expiration: Duration,
 }
 
 /// Topics and who may make them.
@@ -109,6 +117,8 @@ pub struct StoreSettings {
 pub struct MetadataConfig {
     /// Whether a Metadata request may make a topic.
     pub auto_create_topics: bool,
+    /// Whether clients may delete topics.
+    pub delete_topics: bool,
     /// What a topic gets that says nothing.
     pub topic: TopicDefaults,
 }
@@ -225,7 +235,8 @@ pub enum ConfigError {
 impl Config {
     /// The effective values as a TOML document, with what follows from them as comments.
     pub fn describe(&self) -> String {
-        let lines: Vec<String> = self.effective.iter().map(ToString::to_string).collect();
+        let is_set = |effective: &&Effective| effective.value != Value::Unset;
+        let lines: Vec<String> = self.effective.iter().filter(is_set).map(ToString::to_string).collect();
         let memory = self.shards.memory.to_string().replace('\n', "\n# ");
         format!("{}\n\n# memory: {memory}\n", lines.join("\n"))
     }

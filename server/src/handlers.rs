@@ -6,14 +6,18 @@
 pub mod authorizer;
 pub mod errors;
 
+mod config_resource;
 mod lookup;
 
 pub mod fetch;
 pub mod list_offsets;
 pub mod produce;
 
+mod alter_configs;
 mod api_versions;
 mod create_topics;
+mod delete_records;
+mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod find_coordinator;
@@ -155,15 +159,35 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(create_topics::handle(context, writer))),
         },
         Api {
+            key: ApiKey::DeleteTopics,
+            versions: versions(1, 6),
+            serve: Serve::Control(|context, writer| Box::pin(delete_topics::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::DeleteRecords,
+            versions: versions(0, 2),
+            serve: Serve::Control(|context, writer| Box::pin(delete_records::handle(context, writer))),
+        },
+        Api {
             key: ApiKey::InitProducerId,
             versions: versions(0, 5),
             serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeConfigs, versions: versions(1, 4), serve: Serve::AtOnce(describe_configs::handle) },
         Api {
+            key: ApiKey::AlterConfigs,
+            versions: versions(0, 2),
+            serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_whole(context, writer))),
+        },
+        Api {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
             serve: Serve::AtOnce(sasl::handle_authenticate),
+        },
+        Api {
+            key: ApiKey::IncrementalAlterConfigs,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_incremental(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
     ];

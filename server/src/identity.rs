@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_refused() {
         let parse = |text: &str| Identity::parse(text, "f", 1).unwrap_err().to_string();
-        assert!(parse("format = 2\nshape = 1").starts_with("f: format 2, this program knows 1"));
+        assert!(parse("format = 1\nshape = 1").starts_with("f: format 1, this program knows 2"));
         assert_eq!(parse("node_id = 1"), "f: no format version");
-        assert!(parse("format = 1\nnode_id = 1").contains("cluster_id"));
-        assert!(parse("format = 1\nnode_id = 1\ncluster_id = 'x'").contains("cluster_id \"x\""));
+        assert!(parse("format = 2\nnode_id = 1").contains("cluster_id"));
+        assert!(parse("format = 2\nnode_id = 1\ncluster_id = 'x'").contains("cluster_id \"x\""));
         assert!(parse("garbage").starts_with("f: TOML parse error"));
         let missing = Identity::load_or_create(Path::new("/nonexistent/millrace"), 1, 0).unwrap_err();
         assert!(matches!(missing, IdentityError::Io { .. }));

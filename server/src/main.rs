@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use millrace_server::config::{self, Config, RawConfig, check};
+use millrace_server::config::{Config, RawConfig, check};
+use millrace_server::metadata::topic_config;
 use millrace_server::{machine, run};
 
 /// Record buffers are allocated and freed all the time. The system's allocator gives such sizes back to the kernel at once,
@@ -47,7 +48,7 @@ enum Command {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
-        Some(Command::DescribeConfig) => print(&config::keys::describe()),
+        Some(Command::DescribeConfig) => print(&topic_config::describe()),
         Some(Command::CheckConfig) => match read_config(&arguments) {
             Ok(config) => print(&format!("ok\n{}", config.describe())),
             Err(code) => return code,

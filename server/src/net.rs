@@ -4,6 +4,7 @@
 //! shard that was handed it; [`frame`] cuts its stream into requests; [`outgoing`] gathers its answers.
 
 pub mod listener;
+mod mute;
 
 pub mod connection;
 pub mod frame;

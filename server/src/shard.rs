@@ -6,7 +6,7 @@
 //! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
 //! answer, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
-//! first shard; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
+//! first shard, and [`reconcile`] makes every shard's logs follow; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
 
 pub mod placement;
 
@@ -22,6 +22,7 @@ pub mod watch;
 pub mod dispatch;
 pub mod metadata_log;
 pub mod producer_ids;
+pub mod reconcile;
 
 pub mod boot;
 
@@ -29,7 +30,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use millrace_engine::io::Slice;
-use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::PartitionId;
 use millrace_engine::store::Store;
 use millrace_runtime::local::Event;
@@ -49,7 +49,8 @@ use self::watch::{Waits, Watches};
 use crate::handlers::authorizer::Authorizer;
 use crate::metadata::Image;
 use crate::metadata::image::ApplyError;
-use crate::metadata::record::{Entry, Record};
+use crate::metadata::record::Entry;
+use crate::metadata::topic_config::Defaults;
 use crate::net::connection::Connections;
 use crate::net::listener::Acceptor;
 
@@ -76,6 +77,7 @@ struct Inner<E: Env> {
     connections: Connections<E>,
     producer_ids: ProducerIds,
     authorizer: Authorizer,
+    topic_defaults: Defaults,
     /// Set when the shard's logs are recovered, before anything reads or appends.
     store: OnceCell<Store<E>>,
     store_opened: Event,
@@ -124,6 +126,7 @@ impl<E: Env> Shard<E> {
             connections: Connections::default(),
             producer_ids: ProducerIds::default(),
             authorizer: Authorizer,
+            topic_defaults: Defaults::new(&broker.config.effective),
             store: OnceCell::new(),
             store_opened: Event::default(),
             image: RefCell::default(),
@@ -271,44 +274,18 @@ impl<E: Env> Shard<E> {
         assert!(self.inner.acceptor.set(acceptor).is_ok(), "connections are handed out by one");
     }
 
-    /// Starts from an image, and makes the logs it says are this shard's.
-    pub fn load_image(&self, records: &[Record], applied_index: u64) -> Result<(), ApplyError> {
-        let mut image = Image::new();
-        for record in records {
-            image.apply(record)?;
-        }
-        image.resume_at(applied_index);
+    /// What holds for topics that do not say.
+    pub fn topic_defaults(&self) -> &Defaults {
+        &self.inner.topic_defaults
+    }
+
+    fn set_image(&self, image: Image) {
         *self.inner.image.borrow_mut() = Rc::new(image);
-        self.reconcile(records);
-        Ok(())
     }
 
-    /// Applies a durable entry, and makes the logs that it adds to this shard.
-    pub fn apply(&self, entry: &Entry) -> Result<(), ApplyError> {
+    fn apply_to_image(&self, entry: &Entry) -> Result<(), ApplyError> {
         // A request in flight that holds the image keeps the old one; the copy is made only then.
-        Rc::make_mut(&mut self.inner.image.borrow_mut()).apply_entry(entry)?;
-        self.reconcile(&entry.records);
-        Ok(())
-    }
-
-    /// Brings the shard's logs in line with what was applied.
-    fn reconcile(&self, records: &[Record]) {
-        for record in records {
-            match record {
-                Record::Partition { topic, partition } => {
-                    let id = PartitionId { topic: *topic, partition: partition.partition };
-                    if self.owner(id) == self.index() {
-                        self.store().create(id, LogConfig::default());
-                    }
-                }
-                // A removed topic's logs stay until the engine can remove logs; no request can name them any more.
-                Record::RemoveTopic { .. }
-                | Record::RegisterBroker(_)
-                | Record::Topic { .. }
-                | Record::TopicConfig { .. }
-                | Record::ProducerIdBlock { .. } => {}
-            }
-        }
+        Rc::make_mut(&mut self.inner.image.borrow_mut()).apply_entry(entry)
     }
 
     /// How far the shard is with its life.

@@ -82,6 +82,9 @@ const BLOCK_CRC_START: usize = 4;
 const _: () = assert!(HEADER_BYTES == 64 && BLOCK_HEAD_BYTES == 12, "docs/FORMAT.md gives the layout byte by byte");
 const _: () = assert!(PRODUCER_BYTES == 12 && BATCH_BYTES == 32, "docs/FORMAT.md gives the layout byte by byte");
 
+/// Name of the file of spilled producers, which has the same layout.
+pub const SPILL_FILE_NAME: &str = "producers.spill";
+
 /// Name of the producers file as of `offset`, in twenty digits.
 pub fn file_name(offset: Offset) -> String {
     format!("{offset:020}{SUFFIX}", offset = offset.get())
@@ -121,6 +124,10 @@ pub struct Producer {
 }
 
 impl Producer {
+    /// Bytes that a producer takes in a file at least.
+    #[expect(clippy::as_conversions, reason = "a constant, and try_from is not const")]
+    pub const ENCODED_BYTES_MIN: u64 = (PRODUCER_BYTES + BATCH_BYTES) as u64;
+
     /// A producer of which one batch is known.
     pub fn new(id: i64, epoch: i16, batch: ProducerBatch) -> Self {
         let mut batches = [ProducerBatch::default(); BATCHES_MAX];

@@ -2,10 +2,10 @@
 //!
 //! The header keeps a segment from being read as another partition's, whatever happened to names in the file system.
 
-use zerocopy::little_endian::{I32, I64, U32};
+use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FORMAT_VERSION, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
 
 /// Where the first record batch of a segment starts.
@@ -25,11 +25,13 @@ struct Raw {
     base_offset: I64,
     /// -1 in a segment that was not compacted.
     compacted_end: I64,
+    /// 0 in a segment that was not compacted.
+    compacted_position: U64,
 }
 
 const RAW_BYTES: usize = size_of::<Raw>();
 const CRC_START: usize = 12;
-const _: () = assert!(RAW_BYTES == 52, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(RAW_BYTES == 60, "docs/FORMAT.md gives the layout byte by byte");
 
 /// What a segment's first block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,9 +40,18 @@ pub struct SegmentHeader {
     pub partition: PartitionId,
     /// Offset of the segment's first record, also the file's name.
     pub base_offset: Offset,
-    /// Set by compaction: the segment holds what is left of all records from the base up to here, and any other segment
-    /// that starts in between is one that it replaced. In such a segment offsets may skip.
-    pub compacted_end: Option<Offset>,
+    /// Set by compaction.
+    pub compacted: Option<Compacted>,
+}
+
+/// What the header of a compacted segment says besides. In such a segment offsets may skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// The segment holds what is left of all records from the base up to here, and any other segment that starts in
+    /// between is one that it replaced.
+    pub end_offset: Offset,
+    /// Position behind its last batch.
+    pub end_position: Position,
 }
 
 impl SegmentHeader {
@@ -53,7 +64,8 @@ impl SegmentHeader {
             topic: *self.partition.topic.as_bytes(),
             partition: I32::new(self.partition.partition),
             base_offset: I64::new(self.base_offset.get()),
-            compacted_end: I64::new(self.compacted_end.map_or(-1, Offset::get)),
+            compacted_end: I64::new(self.compacted.map_or(-1, |compacted| compacted.end_offset.get())),
+            compacted_position: U64::new(self.compacted.map_or(0, |compacted| compacted.end_position.get())),
         };
         raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[CRC_START..]));
         put(block, raw.as_bytes());
@@ -67,11 +79,16 @@ impl SegmentHeader {
             && raw.version.get() == FORMAT_VERSION
             && raw.partition.get() >= 0
             && raw.base_offset.get() >= 0
-            && (raw.compacted_end.get() == -1 || raw.compacted_end.get() >= raw.base_offset.get());
+            && (raw.compacted_end.get() == -1 || raw.compacted_end.get() >= raw.base_offset.get())
+            && (raw.compacted_end.get() == -1
+                || (RECORDS_START.get()..=NUMBER_MAX).contains(&raw.compacted_position.get()));
         valid.then(|| Self {
             partition: PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() },
             base_offset: Offset::new(raw.base_offset.get()),
-            compacted_end: (raw.compacted_end.get() >= 0).then(|| Offset::new(raw.compacted_end.get())),
+            compacted: (raw.compacted_end.get() >= 0).then(|| Compacted {
+                end_offset: Offset::new(raw.compacted_end.get()),
+                end_position: Position::new(raw.compacted_position.get()),
+            }),
         })
     }
 }
@@ -85,7 +102,7 @@ mod tests {
         let header = SegmentHeader {
             partition: PartitionId { topic: TopicId::from_bytes([7; 16]), partition: 3 },
             base_offset: Offset::new(99),
-            compacted_end: Some(Offset::new(250)),
+            compacted: Some(Compacted { end_offset: Offset::new(250), end_position: Position::new(5_000) }),
         };
         let mut block = vec![0; 4096];
         header.encode(&mut block);

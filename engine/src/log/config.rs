@@ -78,6 +78,17 @@ pub struct LogConfig {
     pub internal: bool,
 }
 
+impl LogConfig {
+    /// The age at which the active segment is rolled: what is to be compacted has to be sealed by then.
+    pub fn roll_age_max(&self) -> Duration {
+        if self.cleanup_policy.compacts() {
+            self.segment_age_max.min(self.compaction_lag_max)
+        } else {
+            self.segment_age_max
+        }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {

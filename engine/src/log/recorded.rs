@@ -71,6 +71,7 @@ impl<E: Env> Log<E> {
         discarded.life = self.life + 1;
         discarded.leader_epoch = self.leader_epoch;
         (discarded.preparing, discarded.finishing, discarded.queued) = (self.preparing, self.finishing, self.queued);
+        discarded.compacting = self.compacting;
         discarded.durable_end_unrecorded = self.durable_end_unrecorded;
         (discarded.unflushed, discarded.start_unrecorded) = (self.unflushed, self.start_unrecorded);
         discarded.pinned_sequence = self.pinned_sequence;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use millrace_runtime::Env;
 
+use super::Log;
 use super::index::SegmentIndex;
 use crate::format::segment_header::RECORDS_START;
 use crate::model::{Offset, Position};
@@ -22,6 +23,9 @@ pub struct SealedSegment<E: Env> {
     pub origin: Option<Position>,
     /// The open file.
     pub file: Option<Segment<E>>,
+    /// The cache of what was read knows the file by this number, once something was. A file that takes the place of
+    /// another gets a number of its own.
+    pub cache_key: Option<u64>,
     /// Its index, once it was needed.
     pub index: Option<Rc<SegmentIndex>>,
     /// Largest timestamp in it, once that was needed.
@@ -39,6 +43,7 @@ impl<E: Env> SealedSegment<E> {
             bytes: 0,
             origin: None,
             file: None,
+            cache_key: None,
             index: None,
             timestamp_max: None,
             finished: true,
@@ -49,6 +54,24 @@ impl<E: Env> SealedSegment<E> {
     pub fn memory_end(&self) -> Option<Position> {
         let records = Position::new(self.bytes.max(RECORDS_START.get())).bytes_since(RECORDS_START);
         self.origin.map(|origin| origin.plus(records))
+    }
+}
+
+impl<E: Env> Log<E> {
+    /// The number by which the cache knows the segment that begins with `base_offset`; `None` when there is none.
+    pub fn cache_key_mut(&mut self, base_offset: Offset) -> Option<&mut Option<u64>> {
+        if let Some(active) = self.active.as_mut().filter(|active| active.base_offset == base_offset) {
+            return Some(&mut active.cache_key);
+        }
+        let place = self.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
+        let sealed = self.sealed.get_mut(place).filter(|sealed| sealed.base_offset == base_offset);
+        sealed.map(|sealed| &mut sealed.cache_key)
+    }
+
+    /// The numbers by which the cache knows its segments.
+    pub fn cache_keys(&self) -> impl Iterator<Item = u64> {
+        let active = self.active.iter().filter_map(|active| active.cache_key);
+        self.sealed.iter().filter_map(|sealed| sealed.cache_key).chain(active)
     }
 }
 

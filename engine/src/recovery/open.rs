@@ -17,7 +17,7 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env};
 use zerocopy::FromBytes;
 
 use super::pieces::put_back;
-use super::scan::{self, Scan};
+use super::scan::{self, Remainder, Scan};
 use super::{LogOutcome, OpenLogError};
 use crate::format::index;
 use crate::format::segment_header::RECORDS_START;
@@ -74,9 +74,7 @@ impl<E: Env> LogOpener<'_, E> {
             }
             return Ok((OpenedLog::empty(self.recorded.start_offset), LogOutcome::default()));
         }
-        if let Some(base) = self.recorded.segment_base.filter(|base| !bases.contains(base)) {
-            return Err(self.corruption(base, 0, "the segment is missing").into());
-        }
+        self.check_present(&bases).await?;
         for piece in &self.recorded.pieces {
             put_back(self.env, self.logs, self.id, piece).await?;
         }
@@ -94,13 +92,22 @@ impl<E: Env> LogOpener<'_, E> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
+        for entry in names.iter().filter(|entry| entry.name.strip_suffix(".swap").is_some()) {
+            self.finish_replacement(self.directory.join(&entry.name)).await?;
+        }
+        let names = disk.read_dir(&self.directory).await?;
         let mut bases: Vec<_> = names.iter().filter_map(|entry| segment::parse_file_name(&entry.name)).collect();
+        // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
+        // Where the log is recorded to be durable, the names up to there are too.
+        let mut are_durable = bases.iter().max().copied() <= self.recorded.segment_base;
         for entry in &names {
             let orphan = index::parse_file_name(&entry.name).is_some_and(|base| !bases.contains(&base));
             if is_unfinished(&entry.name) || orphan {
                 disk.remove_file(&self.directory.join(&entry.name)).await?;
+                are_durable = false;
             } else if entry.name == NEXT_FILE_NAME {
                 let path = self.directory.join(&entry.name);
+                are_durable = false;
                 match Segment::open_by_header(self.env, path.clone(), self.id).await? {
                     Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
                         segment.rename(self.env).await?;
@@ -111,10 +118,29 @@ impl<E: Env> LogOpener<'_, E> {
                 }
             }
         }
-        // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
-        disk.sync_dir(&self.directory).await?;
+        if !are_durable {
+            disk.sync_dir(&self.directory).await?;
+        }
         bases.sort_unstable();
         Ok(bases)
+    }
+
+    /// Puts a compacted segment in the place of those that it replaces: a crash came before all of them were removed.
+    async fn finish_replacement(&self, path: PathBuf) -> io::Result<()> {
+        let disk = self.env.disk();
+        let found = Segment::open_by_header(self.env, path, self.id).await?;
+        // Without a header it is not ours: its name was made durable after its content.
+        let Some((segment, header)) = found else { return Ok(()) };
+        let replaced =
+            header.base_offset..header.compacted.map_or(header.base_offset, |compacted| compacted.end_offset);
+        for entry in disk.read_dir(&self.directory).await? {
+            let base = segment::parse_file_name(&entry.name).or_else(|| index::parse_file_name(&entry.name));
+            if base.is_some_and(|base| replaced.contains(&base)) {
+                disk.remove_file(&self.directory.join(&entry.name)).await?;
+            }
+        }
+        disk.sync_dir(&self.directory).await?;
+        segment.rename(self.env).await.map(drop)
     }
 
     async fn scan_segments(
@@ -135,8 +161,7 @@ impl<E: Env> LogOpener<'_, E> {
                 return Err(self.corruption(*base, 0, scan::HEADER_DAMAGED).into());
             };
             let whole = || {
-                let compacted = header.compacted_end.is_some();
-                let mut scan = Scan::of_segment(*base, compacted, std::mem::take(&mut producers));
+                let mut scan = Scan::of_segment(*base, header.compacted, std::mem::take(&mut producers));
                 scan.leader_epoch = leader_epoch;
                 scan
             };
@@ -147,8 +172,7 @@ impl<E: Env> LogOpener<'_, E> {
             let scan = start.run(self.env, &segment, limit).await?;
             outcome.scanned_bytes += scan.scanned_bytes;
             self.check_recorded(&segment, &scan, next)?;
-            let complete =
-                next.is_some_and(|next| scan.end.offset == next || (scan.compacted && scan.end.offset < next));
+            let complete = next.is_some_and(|next| scan.is_complete(next));
             let Some(next) = next.filter(|_| complete) else {
                 return Ok(Last { segment, scan, scanned_from, saved_end });
             };
@@ -172,7 +196,7 @@ impl<E: Env> LogOpener<'_, E> {
             let Some((end_offset, index)) = index else { continue };
             let producers = segment_files::read_producers(self.env, &self.directory, self.id, end_offset).await?;
             let Some(producers) = producers else { continue };
-            let mut scan = Scan::of_segment(*base, false, producers);
+            let mut scan = Scan::of_segment(*base, None, producers);
             scan.end = Mark { offset: end_offset, position: index.end };
             scan.leader_epoch = index.epochs.last().map_or(LeaderEpoch::new(-1), |last| last.epoch);
             (scan.index, scan.epochs) = (index.offsets, index.epochs);
@@ -191,12 +215,24 @@ impl<E: Env> LogOpener<'_, E> {
     fn check_recorded(&self, segment: &Segment<E>, scan: &Scan, next: Option<Offset>) -> Result<(), OpenLogError> {
         let base = segment.base_offset();
         let Some(recorded_base) = self.recorded.segment_base else { return Ok(()) };
+        let sealed = base < recorded_base || scan.compacted.is_some();
         let reaches = match next {
-            Some(next) if base < recorded_base => scan.end.offset == next || (scan.compacted && scan.end.offset < next),
+            Some(next) if sealed => scan.is_complete(next),
+            None if sealed => false,
             _ if base == recorded_base => scan.end.position >= self.recorded.end.position,
             _ => true,
         };
         if reaches { Ok(()) } else { Err(scan::damage(segment, scan, self.recorded.end).into()) }
+    }
+
+    /// The segment that the log is recorded to end in has to be there, or to have been compacted into one that is.
+    async fn check_present(&self, bases: &[Offset]) -> Result<(), OpenLogError> {
+        let Some(recorded) = self.recorded.segment_base.filter(|base| !bases.contains(base)) else { return Ok(()) };
+        let missing = || OpenLogError::from(self.corruption(recorded, 0, "the segment is missing"));
+        let before = bases.iter().rfind(|base| **base < recorded).ok_or_else(missing)?;
+        let segment = Segment::open(self.env, self.logs, self.id, *before).await?;
+        let compacted = segment.header(self.id).await?.and_then(|header| header.compacted);
+        compacted.filter(|compacted| compacted.end_offset > recorded).map(drop).ok_or_else(missing)
     }
 
     /// Nothing behind the end can ever come back, and everything before it is on the device.
@@ -214,21 +250,29 @@ impl<E: Env> LogOpener<'_, E> {
         let later: Vec<_> = bases.iter().filter(|other| **other > base).collect();
         for other in &later {
             let unacknowledged = Segment::open(self.env, self.logs, self.id, **other).await?;
-            outcome.cut_bytes += scan::remainder_bytes(&unacknowledged, RECORDS_START).await?;
+            outcome.cut_bytes += scan::remainder(&unacknowledged, RECORDS_START).await?.bytes;
             self.env.disk().remove_file(unacknowledged.path()).await?;
         }
         if !later.is_empty() {
             self.env.disk().sync_dir(&self.directory).await?;
         }
         let end = scan.end.position;
-        outcome.cut_bytes += scan::remainder_bytes(segment, end).await?;
-        let flushed = if self.recorded.segment_base == Some(base) { self.recorded.end.position } else { RECORDS_START };
-        rewrite(segment, flushed.max(*scanned_from).min(end), end).await?;
+        let Remainder { bytes, is_all } = scan::remainder(segment, end).await?;
+        outcome.cut_bytes += bytes;
+        let recorded = self.recorded.segment_base == Some(base);
+        // Of a segment that nothing is recorded of, not even the header is known to be flushed.
+        let flushed =
+            if recorded { self.recorded.end.position.max(*scanned_from).min(end) } else { Position::default() };
+        if flushed == end && bytes == 0 && is_all {
+            // It ends where it is recorded to, and there are only zeros behind.
+            return Ok(());
+        }
+        rewrite(segment, flushed, end).await?;
         // Segments between the recorded one and this one may never have been flushed either.
         let between = bases.iter().filter(|other| **other < base && Some(**other) >= self.recorded.segment_base);
         for other in between {
             let recorded = self.recorded.segment_base == Some(*other);
-            let start = if recorded { self.recorded.end.position } else { RECORDS_START };
+            let start = if recorded { self.recorded.end.position } else { Position::default() };
             let segment = Segment::open(self.env, self.logs, self.id, *other).await?;
             let end = Position::new(segment.size_bytes().await?).block_floor();
             rewrite(&segment, start, end).await?;
@@ -251,6 +295,7 @@ impl<E: Env> LogOpener<'_, E> {
             file: None,
             filled_end,
             unnamed: false,
+            cache_key: None,
             header: HeaderState::Durable,
         };
         Ok(OpenedLog {
@@ -287,7 +332,7 @@ async fn rewrite<E: Env>(segment: &Segment<E>, start: Position, end: Position) -
 }
 
 /// Largest timestamp of a segment's first batch.
-async fn first_timestamp<E: Env>(segment: &Segment<E>) -> io::Result<Option<i64>> {
+pub(crate) async fn first_timestamp<E: Env>(segment: &Segment<E>) -> io::Result<Option<i64>> {
     let Some(block) = segment.read(RECORDS_START, BLOCK_BYTES).await? else { return Ok(None) };
     let header = BatchHeader::read_from_prefix(block.as_slice()).ok();
     Ok(header.map(|(header, _)| header.max_timestamp.get()))

@@ -5,7 +5,7 @@ use std::io;
 use millrace_protocol::batch::{BatchError, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Buffer, Env, Tasks};
 
-use crate::format::segment_header::RECORDS_START;
+use crate::format::segment_header::{Compacted, RECORDS_START};
 use crate::log::Corruption;
 use crate::log::index::OffsetIndex;
 use crate::log::offsets::Mark;
@@ -33,8 +33,8 @@ pub(crate) struct Scan {
     pub(crate) producers: ProducerStates,
     /// Leader epoch of the last batch, -1 when there is none.
     pub(crate) leader_epoch: LeaderEpoch,
-    /// Offsets may skip: the segment was compacted.
-    pub(crate) compacted: bool,
+    /// What the header says of a compacted segment, in which offsets may skip.
+    pub(crate) compacted: Option<Compacted>,
     /// Why the scan ended there.
     pub(crate) stop: &'static str,
     /// Bytes read.
@@ -43,7 +43,7 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// A scan of a whole segment that begins with `base_offset`, of a log whose earlier batches left `producers`.
-    pub(crate) fn of_segment(base_offset: Offset, compacted: bool, producers: ProducerStates) -> Self {
+    pub(crate) fn of_segment(base_offset: Offset, compacted: Option<Compacted>, producers: ProducerStates) -> Self {
         Self {
             end: Mark { offset: base_offset, position: RECORDS_START },
             index: OffsetIndex::default(),
@@ -53,6 +53,14 @@ impl Scan {
             compacted,
             stop: "end of file",
             scanned_bytes: 0,
+        }
+    }
+
+    /// Whether it reached the end of a segment behind which `next` begins.
+    pub(crate) fn is_complete(&self, next: Offset) -> bool {
+        match self.compacted {
+            Some(compacted) => compacted.end_offset == next && self.end.position == compacted.end_position,
+            None => self.end.offset == next,
         }
     }
 
@@ -67,6 +75,7 @@ impl Scan {
         limit: Option<Position>,
     ) -> io::Result<Self> {
         let start = self.end.position;
+        let limit = limit.or(self.compacted.map(|compacted| compacted.end_position));
         let mut scan = scan(env, segment, &mut self, limit).await.map(|()| self)?;
         scan.scanned_bytes += u64::try_from(scan.end.position.bytes_since(start)).unwrap_or(u64::MAX);
         Ok(scan)
@@ -127,7 +136,7 @@ impl Scan {
         let header = batch.header();
         // The checksum does not cover the base offset: it may be any number.
         let (found, expected) = (header.base_offset.get(), self.end.offset.get());
-        if found < expected || (found > expected && !self.compacted) {
+        if found < expected || (found > expected && self.compacted.is_none()) {
             return Step::Stop("a batch's base offset is not the expected one");
         }
         let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
@@ -156,11 +165,22 @@ pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, recorded: Mark) 
     Corruption { file: segment.path().to_owned(), position, what }
 }
 
-/// How many bytes from `end` on, up to the last one that is not zero, a cut at `end` takes away.
-pub(crate) async fn remainder_bytes<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<usize> {
+/// What lies behind the end of a log.
+pub(crate) struct Remainder {
+    /// Bytes up to the last one that is not zero.
+    pub(crate) bytes: usize,
+    /// All that lies there was looked at.
+    pub(crate) is_all: bool,
+}
+
+/// What a cut at `end` takes away.
+pub(crate) async fn remainder<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<Remainder> {
     let start = end.block_floor();
     let skipped = end.bytes_since(start);
-    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else { return Ok(0) };
+    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else {
+        return Ok(Remainder { bytes: 0, is_all: true });
+    };
+    let is_all = buffer.as_slice().len() < REMAINDER_BYTES_MAX;
     let rest = buffer.as_slice().get(skipped..).unwrap_or_default();
-    Ok(rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+    Ok(Remainder { bytes: rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1), is_all })
 }

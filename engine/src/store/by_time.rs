@@ -3,7 +3,8 @@
 use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchHeader, BatchView};
 use millrace_runtime::{BLOCK_BYTES, Env};
 
-use super::extents::{self, Extent};
+use super::chunks::GatherError;
+use super::extents::{self, Extent, Gathered};
 use super::read::{Window, batch_bytes};
 use super::{ReadError, SharedLog, Store, open};
 use crate::log::index::{INDEX_INTERVAL_BYTES, OffsetIndex};
@@ -41,16 +42,34 @@ impl<E: Env> Store<E> {
             TimeQuery::Largest => self.largest_timestamp(&log).await?,
         };
         let Some(timestamp) = timestamp else { return Ok(None) };
-        let mut base_offset = Some(extents::base_of(&log.borrow(), log.borrow().offsets.start()));
+        let first_base = |from: Offset| {
+            let log = log.borrow();
+            let start = from.max(log.offsets.start());
+            log.active.is_some().then(|| extents::base_of(&log, start))
+        };
+        let mut base_offset = first_base(Offset::ZERO);
         while let Some(base) = base_offset {
             let found = extents::find(&self.inner, &log, base, |index| index.find_by_time(timestamp)).await?;
-            let Some((extent, position)) = found else { return Ok(None) };
-            if let Some(position) = position
-                && let Some(found) = self.find_in_extent(&log, extent, position, timestamp).await?
-            {
-                return Ok(Some(found));
+            let found = match found {
+                Some((extent, Some(position))) => {
+                    base_offset = extent.next_base;
+                    self.find_in_extent(&log, extent, position, timestamp).await
+                }
+                Some((extent, None)) => {
+                    base_offset = extent.next_base;
+                    Ok(None)
+                }
+                None => Err(GatherError::Changed),
+            };
+            match found {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(GatherError::Failed(error)) => return Err(error),
+                Err(GatherError::Changed) => {
+                    open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+                    base_offset = first_base(base);
+                }
             }
-            base_offset = extent.next_base;
         }
         Ok(None)
     }
@@ -75,17 +94,17 @@ impl<E: Env> Store<E> {
         extent: Extent,
         mut position: Position,
         timestamp: i64,
-    ) -> Result<Option<TimedOffset>, ReadError> {
+    ) -> Result<Option<TimedOffset>, GatherError> {
         let start_offset = log.borrow().offsets.start();
         let mut window_bytes = 16 * INDEX_INTERVAL_BYTES;
         while position < extent.end {
-            let slices = extents::gather(&self.inner, log, extent, position, window_bytes).await?;
+            let Gathered { slices, .. } = extents::gather(&self.inner, log, extent, position, window_bytes).await?;
             let window = Window { start: position, slices, end_max: extent.end };
             let damaged = |what| extents::damaged(&self.inner, log, extent, position, what);
             let header = window.header(position).ok_or_else(|| damaged("a batch's header is cut off"))?;
             let end = position.plus(batch_bytes(&header));
             if batch_bytes(&header) < BATCH_BYTES_MIN || end > extent.end {
-                return Err(damaged("a batch's length leaves the log"));
+                return Err(damaged("a batch's length leaves the log").into());
             }
             if end > window.end() {
                 window_bytes = end.bytes_since(position) + BLOCK_BYTES;

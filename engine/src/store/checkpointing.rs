@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_runtime::{Clock, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, deleting};
+use super::{Inner, SharedLog, deleting, space};
 use crate::checkpoint;
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::log::Failure;
@@ -75,9 +75,7 @@ pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Fail
         let recovering = inner.failure.borrow().is_some() && !inner.stopped.get();
         if inner.checkpoint_running.get() || recovering {
             inner.round_ended.changed(rounds).await;
-        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing || log.borrow().finishing)
-            || inner.deleting.get() > 0
-        {
+        } else if inner.logs.borrow().values().any(|log| log.borrow().is_worked_on()) || inner.deleting.get() > 0 {
             inner.prepared.changed(prepared).await;
         } else {
             break;
@@ -113,7 +111,12 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
         clean: clean == Clean::Yes,
         entries: inner.logs.borrow().values().filter_map(entry).collect(),
     };
-    let written = checkpoint::write(&inner.env, &inner.config.directory, inner.config.shard_index, &checkpoint).await;
+    let write = || checkpoint::write(&inner.env, &inner.config.directory, inner.config.shard_index, &checkpoint);
+    let mut written = write().await;
+    let full = written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+    if full && space::take_reserve(inner).await {
+        written = write().await;
+    }
     written.map_err(|error| Failure::Io { operation: "writing a checkpoint", reason: error.to_string() })
 }
 

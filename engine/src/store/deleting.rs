@@ -107,10 +107,12 @@ pub(super) async fn remove_segments<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<
             let mut borrowed = log.borrow_mut();
             let start = borrowed.offsets.start();
             let first = borrowed.sealed.first().filter(|first| first.finished && first.end_offset <= start);
-            if first.is_none() || borrowed.recorded.is_some() || borrowed.start_unrecorded {
+            if first.is_none() || borrowed.recorded.is_some() || borrowed.start_unrecorded || borrowed.compacting {
                 return;
             }
-            (borrowed.id, borrowed.sealed.remove(0).base_offset)
+            let removed = borrowed.sealed.remove(0);
+            inner.uncache(removed.cache_key);
+            (borrowed.id, removed.base_offset)
         };
         if let Err(error) = remove_segment(&inner, id, base_offset).await {
             tracing::warn!(partition = %id, %base_offset, %error, "a deleted segment is still there; the next start removes it");

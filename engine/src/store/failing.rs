@@ -35,6 +35,9 @@ impl<E: Env> Inner<E> {
             self.unstored_bytes.set(self.unstored_bytes.get() - log.unstored_bytes());
             self.tail_bytes.set(self.tail_bytes.get() - log.tail.memory_bytes());
         }
+        for key in log.cache_keys() {
+            self.read_cache.invalidate(key);
+        }
         log.discard(failure);
         self.round_ended.notify();
     }
@@ -79,7 +82,7 @@ async fn quiesce<E: Env>(inner: &Inner<E>) {
         let (prepared, rounds) = (inner.prepared.version(), inner.round_ended.version());
         if inner.checkpoint_running.get() {
             inner.round_ended.changed(rounds).await;
-        } else if inner.logs.borrow().values().any(|log| log.borrow().preparing || log.borrow().finishing) {
+        } else if inner.logs.borrow().values().any(|log| log.borrow().is_worked_on()) {
             inner.prepared.changed(prepared).await;
         } else {
             return;

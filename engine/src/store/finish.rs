@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use millrace_runtime::{Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, prepare};
+use super::{Inner, SharedLog, prepare, space};
 use crate::log::Log;
 use crate::log::index::SegmentIndex;
 use crate::model::Offset;
@@ -51,7 +51,11 @@ pub(super) fn start<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
 
 async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     let life = log.borrow().life;
-    let result = finish(&inner, &log, life).await;
+    let mut result = finish(&inner, &log, life).await;
+    let full = result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull);
+    if full && space::take_reserve(&inner).await {
+        result = finish(&inner, &log, life).await;
+    }
     log.borrow_mut().finishing = false;
     match result {
         // It may have been rolled again meanwhile.

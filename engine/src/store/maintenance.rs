@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_runtime::{Clock, Env, Tasks};
 
-use super::{Inner, SharedLog, deleting, extents, finish, open};
+use super::{Inner, SharedLog, deleting, extents, finish, open, space};
 use crate::log::Log;
 use crate::model::Offset;
 
@@ -18,9 +18,11 @@ const UNSAVED_BYTES_MIN: usize = 1024 * 1024;
 /// Looks after the logs until the store closes.
 pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
     let mut waited = Duration::ZERO;
+    space::look(&inner).await;
     while !inner.closing.get() {
         inner.env.clock().sleep(TICK.min(inner.config.retention_interval)).await;
         waited += TICK;
+        space::look(&inner).await;
         save_states(&inner);
         if waited >= inner.config.retention_interval {
             waited = Duration::ZERO;
@@ -69,6 +71,7 @@ async fn look_after_logs<E: Env>(inner: &Rc<Inner<E>>) {
         if log.borrow().recorded.is_none() {
             let expired_ms = inner.env.clock().unix_ms() - millis(inner.config.producer_age_max);
             log.borrow_mut().producers.expire(expired_ms);
+            roll_for_compaction(inner, &log);
             finish::consider(inner, &log);
         }
         inner.env.tasks().yield_now().await;
@@ -118,9 +121,27 @@ fn is_expired<E: Env>(log: &Log<E>, timestamp_max: Option<i64>, now_ms: i64) -> 
 
 /// When even the active segment holds only old records, the log goes on in a new one, so that the next pass can take it.
 fn roll_expired<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, now_ms: i64) {
+    let expired = is_expired(&log.borrow(), log.borrow().index.timestamp_max(), now_ms);
+    if expired {
+        roll(inner, log);
+    }
+}
+
+/// A compacted log whose active segment is older than compaction may wait goes on in a new one, even if nobody appends.
+fn roll_for_compaction<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
+    let overdue = {
+        let log = log.borrow();
+        let age_ms = log.first_timestamp.map_or(0, |first| inner.env.clock().unix_ms().saturating_sub(first));
+        log.config.cleanup_policy.compacts() && age_ms > millis(log.config.compaction_lag_max)
+    };
+    if overdue {
+        roll(inner, log);
+    }
+}
+
+fn roll<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
     let mut borrowed = log.borrow_mut();
-    let is_empty = borrowed.active_base() == borrowed.offsets.written().offset;
-    if is_empty || !is_expired(&borrowed, borrowed.index.timestamp_max(), now_ms) {
+    if borrowed.active_base() == borrowed.offsets.written().offset {
         return;
     }
     borrowed.roll_wanted = true;

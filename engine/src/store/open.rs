@@ -82,7 +82,7 @@ pub(super) async fn quiesce<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
     }
     loop {
         let version = inner.prepared.version();
-        if !log.borrow().finishing {
+        if !log.borrow().finishing && !log.borrow().compacting {
             return;
         }
         inner.prepared.changed(version).await;

@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog};
+use super::{Inner, SharedLog, space};
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
-use crate::segment::{FILL_BYTES_MAX, FILL_BYTES_MIN, Segment};
+use crate::segment::{FILL_BYTES_MIN, Segment};
 
 /// Logs that are prepared at the same time.
 const PREPARING_MAX: usize = 32;
@@ -35,16 +35,30 @@ pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> boo
 
 async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     acquire(&inner).await;
-    let result = extend(&inner, &log).await;
+    let mut result = extend(&inner, &log).await;
+    if is_full(&result) && space::take_reserve(&inner).await {
+        result = extend(&inner, &log).await;
+    }
     inner.preparing.set(inner.preparing.get() - 1);
     log.borrow_mut().preparing = false;
+    let unfilled = is_full(&result);
     if let Err(error) = result {
-        // One of the operations may have been a flush, which on some file systems reaches every file of the device.
-        inner.fail_all(&failure("making room in a segment", &error));
+        let failure = failure("making room in a segment", &error);
+        if unfilled {
+            // Nothing was written that anyone was promised; what waits in memory is refused.
+            inner.fail_log(&log, &failure);
+        } else {
+            // One of the operations may have been a flush, which on some file systems reaches every file of the device.
+            inner.fail_all(&failure);
+        }
     }
     // Again: appends may have filled even the new room, or were waiting for it.
     inner.enqueue(&log);
     inner.prepared.notify();
+}
+
+fn is_full(result: &io::Result<()>) -> bool {
+    result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
 }
 
 async fn acquire<E: Env>(inner: &Inner<E>) {
@@ -69,7 +83,7 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
     if let Some((start, end)) = step {
         segment.fill(&inner.env, start, end).await?;
         let mut borrowed = log.borrow_mut();
-        borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(FILL_BYTES_MAX);
+        borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
         // A roll may have come in between.
         let base_offset = segment.base_offset();
         if let Some(active) = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset) {
@@ -116,6 +130,7 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         file: None,
         filled_end: Position::default(),
         unnamed: false,
+        cache_key: None,
         header: HeaderState::Durable,
     });
     // Another task may have opened it meanwhile, or rolled it; the first one counts.

@@ -4,11 +4,14 @@
 //! memory. It walks the batch headers in the window to find the batch that holds the offset and where the last batch
 //! within the limits ends, and returns just those slices. No record byte is copied.
 
-use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchHeader};
+use std::ops::Range;
+
+use millrace_protocol::batch::{self, BATCH_BYTES_MIN, BatchHeader};
 use millrace_runtime::{BLOCK_BYTES, Disk, Env};
 use zerocopy::FromBytes;
 
-use super::extents::{self, Extent};
+use super::chunks::GatherError;
+use super::extents::{self, Extent, Gathered};
 use super::{ReadError, SharedLog, Store, open};
 use crate::io::Slice;
 use crate::log::index::INDEX_INTERVAL_BYTES;
@@ -53,17 +56,31 @@ impl<E: Env> Store<E> {
         let mut base_offset = Some(extents::base_of(&log.borrow(), from)).filter(|_| from < offsets.high_watermark);
         while let Some(base) = base_offset {
             let found = extents::find(&self.inner, &log, base, |index| index.find(from)).await?;
-            let Some((extent, position)) = found else {
-                return Err(ReadError::OffsetOutOfRange(log.borrow().offsets()));
+            let found = match found {
+                Some((extent, Some(position))) => {
+                    base_offset = extent.next_base;
+                    self.read_extent(&log, extent, position, from, bytes_max, first).await
+                }
+                Some((extent, None)) => {
+                    base_offset = extent.next_base;
+                    Ok(None)
+                }
+                None => Err(GatherError::Changed),
             };
-            if let Some(position) = position {
-                let found = self.read_extent(&log, extent, position, from, bytes_max, first).await?;
+            match found {
+                Ok(Some((slices, bytes))) => return Ok(Read { slices, bytes, offsets }),
                 // Compaction may have left nothing of the offset, or of anything behind it in this segment.
-                if let Some((slices, bytes)) = found {
-                    return Ok(Read { slices, bytes, offsets });
+                Ok(None) => {}
+                Err(GatherError::Failed(error)) => return Err(error),
+                Err(GatherError::Changed) => {
+                    open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+                    let offsets = log.borrow().offsets();
+                    if from < offsets.start || from > offsets.log_end {
+                        return Err(ReadError::OffsetOutOfRange(offsets));
+                    }
+                    base_offset = Some(extents::base_of(&log.borrow(), from)).filter(|_| from < offsets.high_watermark);
                 }
             }
-            base_offset = extent.next_base;
         }
         Ok(Read { slices: Vec::new(), bytes: 0, offsets })
     }
@@ -77,20 +94,28 @@ impl<E: Env> Store<E> {
         from: Offset,
         bytes_max: usize,
         first: FirstBatch,
-    ) -> Result<Option<Found<E>>, ReadError> {
+    ) -> Result<Option<Found<E>>, GatherError> {
         let mut window_bytes = bytes_max.saturating_add(2 * INDEX_INTERVAL_BYTES);
         if position >= extent.end {
             return Ok(None);
         }
         loop {
-            let slices = extents::gather(&self.inner, log, extent, position, window_bytes).await?;
+            let Gathered { slices, device_end } =
+                extents::gather(&self.inner, log, extent, position, window_bytes).await?;
             let window = Window { start: position, slices, end_max: extent.end };
-            match window.walk(from, bytes_max, first) {
+            let mut walk = window.walk(from, bytes_max, first);
+            if let Walk::Found { start, end } = walk {
+                let offsets = extent.base_offset..extent.next_base.unwrap_or(Offset::new(i64::MAX));
+                if let Some((position, what)) = window.find_damage(start..end.min(device_end), offsets) {
+                    walk = Walk::Damaged { position, what };
+                }
+            }
+            match walk {
                 Walk::Found { start, end } => return Ok(Some((window.cut(start, end), end.bytes_since(start)))),
                 Walk::Nothing => return Ok(None),
                 Walk::Short { bytes } => window_bytes = bytes,
                 Walk::Damaged { position, what } => {
-                    return Err(extents::damaged(&self.inner, log, extent, position, what));
+                    return Err(extents::damaged(&self.inner, log, extent, position, what).into());
                 }
             }
         }
@@ -159,6 +184,25 @@ impl<B: millrace_runtime::Buffer> Window<B> {
 
     pub(super) fn copy(&self, start: Position, end: Position) -> Vec<u8> {
         self.cut(start, end).iter().flat_map(|slice| slice.as_slice().iter().copied()).collect()
+    }
+
+    /// Checks the batches that begin in `range`, all of them inside the window: their bytes come from the device, which
+    /// may have damaged them. `offsets` are those of the segment.
+    fn find_damage(&self, range: Range<Position>, offsets: Range<Offset>) -> Option<(Position, &'static str)> {
+        let (mut position, mut expected) = (range.start, offsets.start.get());
+        while position < range.end {
+            let header = self.header(position)?;
+            let end = position.plus(batch_bytes(&header));
+            if header.base_offset.get() < expected || header.last_offset() >= offsets.end.get() {
+                return Some((position, "a batch's offsets do not fit its place"));
+            }
+            if !batch::is_intact(&header, self.cut(position, end).iter().map(Slice::as_slice)) {
+                return Some((position, "a batch's checksum or format does not hold"));
+            }
+            expected = header.last_offset() + 1;
+            position = end;
+        }
+        None
     }
 
     fn walk(&self, from: Offset, bytes_max: usize, first: FirstBatch) -> Walk {

@@ -32,7 +32,7 @@ pub use rewriter::{BatchRewriter, write_emptied};
 use thiserror::Error;
 use zerocopy::FromBytes as _;
 
-use header::{CRC_START, TIMES_END};
+use header::{CRC_START, MAGIC, TIMES_END};
 
 /// One batch whose structure and checksum have been checked.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,18 @@ impl<'a> BatchView<'a> {
             _ => Err(BatchError::Compressed),
         }
     }
+}
+
+/// Whether a batch that lies in `pieces`, header included, is of the known format and has the checksum that its header
+/// says. What the checksum does not cover, its place in the log, is not looked at.
+pub fn is_intact<'a>(header: &BatchHeader, pieces: impl Iterator<Item = &'a [u8]>) -> bool {
+    let (mut crc, mut skipped) = (0, 0);
+    for piece in pieces {
+        let covered = piece.get(CRC_START - skipped..).unwrap_or_default();
+        skipped += piece.len().min(CRC_START - skipped);
+        crc = crc32c::crc32c_append(crc, covered);
+    }
+    header.magic == MAGIC && crc == header.crc.get()
 }
 
 /// Writes what the leader decides into a checked batch. The checksum stays valid, because it covers neither field.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys::{self, Key};
+use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, Value};
 use super::{
     Config, ConfigError, Effective, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig, NetConfig,
@@ -41,6 +41,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let shards = check_shards(&settings, room, &mut errors);
     let directory = check_directory(&settings, &mut errors);
     let idle_max = check_idle(&settings, &mut errors);
+    check_retention(&settings, &mut errors);
     let sizes = shards.as_ref().and_then(|shards| check_sizes(&settings, shards, &mut errors));
 
     let (Some(shards), Some(directory), Some(sizes)) = (shards, directory, sizes) else {
@@ -67,10 +68,15 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             round_bytes_max: sizes.round_bytes_max,
             write_buffer_bytes_max: budget.write_buffers,
             tail_cache_bytes_max: budget.tail_cache,
+            flush_interval: settings.milliseconds(Key::FlushInterval),
+            flush_interval_bytes: settings.number(Key::FlushIntervalBytes),
+            retention_check_interval: settings.milliseconds(Key::RetentionCheckInterval),
+            producer_id_expiration: settings.milliseconds(Key::ProducerIdExpiration),
         },
         shards,
         metadata: MetadataConfig {
             auto_create_topics: settings.flag(Key::AutoCreateTopics),
+            delete_topics: settings.flag(Key::DeleteTopics),
             topic: TopicDefaults {
                 partition_count: settings.number(Key::PartitionCount),
                 replication_factor: settings.number(Key::ReplicationFactor),
@@ -89,8 +95,9 @@ impl Settings {
     fn parse(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Self {
         let mut settings = BTreeMap::new();
         for row in keys::ROWS {
-            let default = parse::parse_value(row.kind, row.default).expect("a test holds that defaults are legal");
-            let mut setting = (default, Origin::Default);
+            let is_optional = row.default.is_empty() && matches!(row.kind, Kind::Number { .. });
+            let default = if is_optional { Ok(Value::Unset) } else { parse::parse_value(row.kind, row.default) };
+            let mut setting = (default.expect("a test holds that defaults are legal"), Origin::Default);
             if let Some(written) = raw.values.get(row.name) {
                 let origin = written.origin;
                 match parse::parse_value(row.kind, &written.text) {
@@ -128,6 +135,15 @@ impl Settings {
             Value::Number(number) => T::try_from(*number).ok().expect("the row's bounds fit the field"),
             other => unreachable!("{key:?} is not a number: {other}"),
         }
+    }
+
+    /// A number that need not be set.
+    fn find_number(&self, key: Key) -> Option<i64> {
+        (self.0[&key].0 != Value::Unset).then(|| self.number(key))
+    }
+
+    fn milliseconds(&self, key: Key) -> Duration {
+        Duration::from_millis(self.number(key))
     }
 
     fn text(&self, key: Key) -> &str {
@@ -288,6 +304,20 @@ fn check_idle(settings: &Settings, errors: &mut Vec<ConfigError>) -> Option<Dura
             None
         }
         idle_ms => Some(Duration::from_millis(idle_ms.unsigned_abs())),
+    }
+}
+
+/// What holds for topics that say nothing must fit together, as Kafka has it.
+fn check_retention(settings: &Settings, errors: &mut Vec<ConfigError>) {
+    for key in [Key::RetentionMs, Key::RetentionMinutes, Key::RetentionHours] {
+        if settings.find_number(key) == Some(0) {
+            errors.push(settings.refuse(key, "0", "-1, or 1 and more"));
+        }
+    }
+    let (lag_min, lag_max) = (settings.number::<i64>(Key::CompactionLagMin), settings.number(Key::CompactionLagMax));
+    if lag_min > lag_max {
+        let (first, second) = (keys::row(Key::CompactionLagMin).name, keys::row(Key::CompactionLagMax).name);
+        errors.push(ConfigError::Clash { first, second, why: format!("{lag_min} is more than {lag_max}") });
     }
 }
 

@@ -119,8 +119,10 @@ pub enum Value {
     Flag(bool),
     /// Of [`Kind::Number`] or [`Kind::Bytes`].
     Number(i64),
-    /// Of [`Kind::Word`] or [`Kind::Text`].
+    /// Of [`Kind::Ratio`], [`Kind::Word`], [`Kind::Words`] or [`Kind::Text`].
     Text(String),
+    /// Of a number that nobody has set and that has no default.
+    Unset,
 }
 
 impl Value {
@@ -130,6 +132,7 @@ impl Value {
             Self::Flag(flag) => flag.to_string(),
             Self::Number(number) => number.to_string(),
             Self::Text(text) => text.clone(),
+            Self::Unset => String::new(),
         }
     }
 }
@@ -151,6 +154,12 @@ pub fn parse_value(kind: Kind, text: &str) -> Result<Value, String> {
             .filter(|number| (min..=max).contains(number))
             .map(Value::Number)
             .ok_or_else(|| format!("{min} to {max} bytes (KiB, MiB and GiB are understood)")),
+        Kind::Ratio => {
+            let ratio = text.trim().parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+            ratio.map(|_| Value::Text(text.trim().to_owned())).ok_or_else(|| "a number from 0 to 1".to_owned())
+        }
+        Kind::Words(words) if parse_list(text).all(|word| words.contains(&word)) => Ok(Value::Text(text.to_owned())),
+        Kind::Words(words) => Err(format!("any of: {}", words.join(", "))),
         Kind::Word(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
         Kind::Word(words) => Err(format!("one of: {}", words.join(", "))),
         Kind::Text(_) => Ok(Value::Text(text.trim().to_owned())),
@@ -217,6 +226,7 @@ impl fmt::Display for Value {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Number(number) => write!(f, "{number}"),
             Self::Text(text) => write!(f, "{text:?}"),
+            Self::Unset => f.write_str("not set"),
         }
     }
 }

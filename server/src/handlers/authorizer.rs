@@ -23,6 +23,10 @@ pub enum Operation {
     Write,
     /// Make it.
     Create,
+    /// Delete it, or records of it.
+    Delete,
+    /// Configure it otherwise.
+    AlterConfigs,
     /// Produce with a producer id.
     IdempotentWrite,
 }

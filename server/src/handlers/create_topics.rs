@@ -61,9 +61,12 @@ async fn create<E: Env>(
     };
     Ok(match context.shard.propose(Proposal::CreateTopic { request, mode }).await? {
         Ok(Decision::TopicCreated(planned)) => Ok(planned),
-        Ok(Decision::BrokerRegistered | Decision::ProducerIds { .. }) => {
-            unreachable!("a proposal is answered in kind")
-        }
+        Ok(
+            Decision::BrokerRegistered
+            | Decision::TopicAltered
+            | Decision::TopicDeleted { .. }
+            | Decision::ProducerIds { .. },
+        ) => unreachable!("a proposal is answered in kind"),
         Err(error) => Err((errors::propose(&error), errors::propose_text(&error))),
     })
 }

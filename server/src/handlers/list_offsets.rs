@@ -123,7 +123,7 @@ fn answer(
             leader_epoch: if version >= LEADER_EPOCH_FROM { found.leader_epoch.get() } else { NO_EPOCH },
         },
         Ok(None) => nothing(partition_index),
-        Err(error) => refuse(partition_index, errors::read(&error)),
+        Err(error) => refuse(partition_index, errors::read(&error, errors::Naming::Name)),
     }
 }
 

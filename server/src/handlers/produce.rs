@@ -8,16 +8,21 @@
 //! the owner's one copy into the log. The owner checks the batch; here only what the header of the request decides is
 //! checked.
 
+use std::time::Duration;
+
 use millrace_protocol::batch::{BatchHeader, Compression};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::frame::encode_response;
-use millrace_protocol::messages::produce::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use millrace_protocol::messages::produce::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 use millrace_protocol::produce::{PartitionPosition, ProducePositions, TopicKey};
 use millrace_protocol::wire::Uuid;
 use millrace_runtime::Env;
 use millrace_runtime::local::OneshotReceiver;
 
 use super::authorizer::{Operation, Resource};
+use super::errors::Naming;
 use super::lookup::{Led, TopicRef, find_led, find_topic};
 use super::{Context, errors};
 use crate::metadata::controller::is_internal;
@@ -26,7 +31,8 @@ use crate::metadata::topic_config::MESSAGE_BYTES_MAX;
 use crate::net::connection::Close;
 use crate::net::frame::Request;
 use crate::net::outgoing::Outgoing;
-use crate::shard::mailbox::message::{Append, AppendedBatch, BatchPlace, ReplyWhen};
+use crate::shard::Shard;
+use crate::shard::mailbox::message::{Append, AppendRefusal, AppendedBatch, BatchPlace, Keys, ReplyWhen};
 use crate::shard::placement::ShardIndex;
 use crate::shard::router::{Answer, ShardGone};
 
@@ -64,11 +70,13 @@ pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close
         waiting.push((context.shard.append(owner, append, &mut slots), ordinals));
     }
     let (version, correlation_id) = (context.head.version, context.head.correlation_id);
-    Ok(Started { version, correlation_id, positions, outcomes, waiting })
+    let shard = context.shard.clone();
+    Ok(Started { shard, version, correlation_id, positions, outcomes, waiting })
 }
 
 /// A request whose batches are on their way.
 pub struct Started<E: Env> {
+    shard: Shard<E>,
     version: i16,
     correlation_id: i32,
     positions: ProducePositions,
@@ -81,21 +89,28 @@ pub struct Started<E: Env> {
 impl<E: Env> Started<E> {
     /// Waits for every owner. `request` is kept for the names in it, and its memory stays reserved until then.
     pub async fn finish(mut self, request: Request) -> Result<Finished, Close> {
-        for (answer, ordinals) in self.waiting {
+        for (answer, ordinals) in std::mem::take(&mut self.waiting) {
             let Some(Answer::Append(results)) = answer.await else { return Err(ShardGone.into()) };
             assert!(results.len() == ordinals.len(), "every batch has its result");
             for (ordinal, result) in ordinals.into_iter().zip(results) {
                 self.outcomes[ordinal] = match result {
                     Ok(batch) => Outcome::Appended(batch),
-                    Err(refusal) => {
-                        let text = errors::append_text(&refusal);
-                        Outcome::Refused(Refused { error: errors::append(&refusal), text })
-                    }
+                    Err(refusal) => Outcome::Refused(self.refused(refusal)),
                 };
             }
         }
         let Self { version, correlation_id, positions, outcomes, .. } = self;
         Ok(Finished { version, correlation_id, positions, outcomes, request })
+    }
+
+    /// What the client is told of an owner's refusal.
+    fn refused(&self, refusal: AppendRefusal) -> Refused {
+        let naming = if self.version >= BY_ID_FROM { Naming::Id } else { Naming::Name };
+        let error = errors::append(&refusal, naming);
+        let text = errors::append_text(&refusal, &self.shard.broker().config.node.directory);
+        let throttle = errors::throttle(&refusal);
+        let record_indexes = if let AppendRefusal::KeysMissing { first, .. } = refusal { first } else { Vec::new() };
+        Refused { error, text, record_indexes, throttle }
     }
 }
 
@@ -131,7 +146,15 @@ impl Finished {
             let partition_responses = partition_responses.collect();
             responses.push(TopicProduceResponse { name, topic_id, partition_responses });
         }
-        let response = ProduceResponse { responses, ..ProduceResponse::default() };
+        let throttles = self.outcomes.iter().map(|outcome| match outcome {
+            Outcome::Refused(refused) => refused.throttle,
+            Outcome::Appended(batch) => batch.throttle,
+            Outcome::Waiting => Duration::ZERO,
+        });
+        let throttle = throttles.max().unwrap_or_default();
+        outgoing.throttle(throttle);
+        let throttle_time_ms = i32::try_from(throttle.as_millis()).expect("clients are held up for seconds at most");
+        let response = ProduceResponse { responses, throttle_time_ms, ..ProduceResponse::default() };
         Ok(encode_response(outgoing.writer(), self.version, self.correlation_id, &response)?)
     }
 }
@@ -149,11 +172,21 @@ enum Outcome {
 struct Refused {
     error: ErrorCode,
     text: Option<String>,
+    /// Records that are to blame; none when it is the batch as a whole.
+    record_indexes: Vec<i32>,
+    /// How long the client is to send nothing.
+    throttle: Duration,
 }
 
 impl From<ErrorCode> for Refused {
     fn from(error: ErrorCode) -> Self {
-        Self { error, text: None }
+        Self { error, text: None, record_indexes: Vec::new(), throttle: Duration::ZERO }
+    }
+}
+
+impl Refused {
+    fn new(error: ErrorCode, text: impl Into<String>) -> Self {
+        Self { text: Some(text.into()), ..Self::from(error) }
     }
 }
 
@@ -191,8 +224,7 @@ fn check_request<E: Env>(context: &Context<'_, E>, positions: &ProducePositions)
 }
 
 fn no_transactions() -> Refused {
-    let text = Some("transactions are not served yet".to_owned());
-    Refused { error: ErrorCode::TransactionalIdAuthorizationFailed, text }
+    Refused::new(ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not served yet")
 }
 
 fn check_topic<'i, E: Env>(context: &Context<'_, E>, image: &'i Image, key: &TopicKey) -> Result<&'i Topic, Refused> {
@@ -210,10 +242,7 @@ fn check_topic<'i, E: Env>(context: &Context<'_, E>, image: &'i Image, key: &Top
         return Err(ErrorCode::TopicAuthorizationFailed.into());
     }
     if is_internal(&topic.name) && context.head.client_id != Some(ADMIN_CLIENT) {
-        return Err(Refused {
-            error: ErrorCode::InvalidTopicException,
-            text: Some("only brokers write to internal topics".to_owned()),
-        });
+        return Err(Refused::new(ErrorCode::InvalidTopicException, "only brokers write to internal topics"));
     }
     Ok(topic)
 }
@@ -225,27 +254,28 @@ fn check_partition<E: Env>(
 ) -> Result<BatchPlace, Refused> {
     let Led { id, leader_epoch } = find_led(topic, partition.index, context.shard.broker().node())?;
     let Some(range) = partition.records.clone().filter(|range| !range.is_empty()) else {
-        return Err(Refused { error: ErrorCode::InvalidRecord, text: Some("there is no batch".to_owned()) });
+        return Err(Refused::new(ErrorCode::InvalidRecord, "there is no batch"));
     };
     let bytes_max = batch_bytes_max(context, topic);
     if range.len() > bytes_max {
         let text = format!("the batch has {} bytes, more than max.message.bytes={bytes_max}", range.len());
-        return Err(Refused { error: ErrorCode::MessageTooLarge, text: Some(text) });
+        return Err(Refused::new(ErrorCode::MessageTooLarge, text));
     }
     // What is not a batch at all is for the owner to refuse.
     if let Ok((header, _)) = BatchHeader::parse(&context.frame[range.clone()]) {
         let attributes = header.attributes();
         // Consumers that fetch in older versions could not read it (KIP-110).
         if context.head.version < ZSTD_FROM && attributes.compression() == Some(Compression::Zstd) {
-            let text = Some("zstd needs Produce version 7".to_owned());
-            return Err(Refused { error: ErrorCode::UnsupportedCompressionType, text });
+            return Err(Refused::new(ErrorCode::UnsupportedCompressionType, "zstd needs Produce version 7"));
         }
         // Without a marker to follow it, such a batch would be an open transaction for ever.
         if attributes.is_transactional() {
             return Err(no_transactions());
         }
     }
-    Ok(BatchPlace { partition: id, leader_epoch, range })
+    let compacts = context.shard.topic_defaults().compacts(&topic.config);
+    let keys = if compacts { Keys::Required } else { Keys::Optional };
+    Ok(BatchPlace { partition: id, leader_epoch, range, keys })
 }
 
 /// The topic's own limit, or the broker's.
@@ -262,21 +292,31 @@ fn respond(index: i32, outcome: &Outcome) -> PartitionProduceResponse<'_> {
         Outcome::Appended(batch) => PartitionProduceResponse {
             index,
             base_offset: batch.base_offset.get(),
+            log_append_time_ms: batch.log_append_time_ms.unwrap_or(NO_TIME),
             log_start_offset: batch.log_start_offset.get(),
             ..PartitionProduceResponse::default()
         },
-        Outcome::Refused(Refused { error, text }) => PartitionProduceResponse {
-            index,
-            error_code: error.code(),
-            base_offset: NO_OFFSET,
-            error_message: text.as_deref(),
-            ..PartitionProduceResponse::default()
-        },
+        Outcome::Refused(Refused { error, text, record_indexes, throttle: _ }) => {
+            let record_errors = record_indexes.iter().map(|batch_index| BatchIndexAndErrorMessage {
+                batch_index: *batch_index,
+                batch_index_error_message: Some("a record of a compacted topic needs a key"),
+            });
+            PartitionProduceResponse {
+                index,
+                error_code: error.code(),
+                base_offset: NO_OFFSET,
+                record_errors: record_errors.collect(),
+                error_message: text.as_deref(),
+                ..PartitionProduceResponse::default()
+            }
+        }
         Outcome::Waiting => unreachable!("a finished request has all its results"),
     }
 }
 
 const ZSTD_FROM: i16 = 7;
+const BY_ID_FROM: i16 = 13;
+const NO_TIME: i64 = -1;
 const NO_OFFSET: i64 = -1;
 /// The client id by which Kafka knows its own tools.
 const ADMIN_CLIENT: &str = "__admin_client";

@@ -4,14 +4,16 @@
 //! and applies it everywhere; only then may it ask for the next decision or answer the client. Ids come in as arguments,
 //! so that the same requests give the same records on every run of the simulator.
 
-use std::collections::BTreeSet;
+pub mod alter;
+
+use std::collections::BTreeMap;
 
 use millrace_engine::model::{LeaderEpoch, TopicId};
 
 use super::codec::ENTRY_BYTES_MAX;
 use super::image::{Image, Topic};
 use super::record::{Broker, NodeId, Partition, Record};
-use super::topic_config;
+use super::topic_config::{self, Defaults};
 
 /// The rules that are configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct Controller {
     pub replication_factor_default: i16,
     /// Largest batch of the broker, which bounds a topic's own `max.message.bytes`.
     pub message_bytes_max: u32,
+    /// What holds for topics that do not say.
+    pub topic_defaults: Defaults,
+    /// Whether topics may be deleted.
+    pub delete_topics: bool,
 }
 
 /// A request for a topic, as `CreateTopics` has it.
@@ -37,6 +43,15 @@ pub struct CreateTopic {
     pub assignments: Vec<Assignment>,
     /// Configuration keys.
     pub config: Vec<(String, Option<String>)>,
+}
+
+/// The topic that is to go, as `DeleteTopics` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeleteTopic {
+    /// By name.
+    Name(String),
+    /// By id (KIP-516).
+    Id(TopicId),
 }
 
 /// The brokers that shall hold one partition.
@@ -142,6 +157,9 @@ pub enum Refusal {
     /// Kafka: `UNKNOWN_TOPIC_ID`.
     #[error("no topic has this id")]
     UnknownTopicId,
+    /// Kafka: `TOPIC_DELETION_DISABLED`.
+    #[error("deleting topics is switched off: delete.topic.enable=false")]
+    TopicDeletionDisabled,
     /// Kafka: `UNKNOWN_SERVER_ERROR`; 2^63 ids are gone.
     #[error("all producer ids are given away")]
     ProducerIdsExhausted,
@@ -188,6 +206,25 @@ impl Controller {
         Ok(PlannedTopic { topic, partition_count, replication_factor, records })
     }
 
+    /// Decides on the end of a topic; gives what it was.
+    pub fn delete_topic<'i>(
+        &self,
+        image: &'i Image,
+        request: &DeleteTopic,
+    ) -> Result<(&'i Topic, Vec<Record>), Refusal> {
+        if !self.delete_topics {
+            return Err(Refusal::TopicDeletionDisabled);
+        }
+        let topic = match request {
+            DeleteTopic::Name(name) => image.find_topic_by_name(name).ok_or_else(|| {
+                let name = name.chars().take(TOPIC_NAME_BYTES_MAX).collect();
+                Refusal::UnknownTopic { name }
+            })?,
+            DeleteTopic::Id(topic) => image.find_topic(*topic).ok_or(Refusal::UnknownTopicId)?,
+        };
+        Ok((topic, vec![Record::RemoveTopic { topic: topic.id }]))
+    }
+
     /// Chooses brokers in turn, a different first one for each partition.
     fn place(&self, image: &Image, request: &CreateTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
         let partition_count = match request.partition_count {
@@ -207,27 +244,17 @@ impl Controller {
     }
 
     fn check_config(&self, request: &CreateTopic) -> Result<(), Refusal> {
-        let mut keys = BTreeSet::new();
+        let mut config = BTreeMap::new();
         for (key, value) in &request.config {
-            topic_config::check(key, value.as_deref(), self.message_bytes_max)?;
-            if !keys.insert(key) {
-                return Err(Refusal::InvalidConfig { key: key.clone(), why: "given twice".to_owned() });
+            let refuse = |why: &str| Refusal::InvalidConfig { key: topic_config::shorten(key), why: why.to_owned() };
+            let value = value.as_deref().ok_or_else(|| refuse("a value is missing"))?;
+            topic_config::check(key, value, self.message_bytes_max)?;
+            if config.insert(key.clone(), value.to_owned()).is_some() {
+                return Err(refuse("given twice"));
             }
         }
-        Ok(())
+        self.check_together(&config)
     }
-}
-
-/// Decides on the end of the topic called `name`.
-pub fn delete_topic_by_name(image: &Image, name: &str) -> Result<Vec<Record>, Refusal> {
-    let topic = image.find_topic_id(name).ok_or_else(|| Refusal::UnknownTopic { name: name.to_owned() })?;
-    Ok(vec![Record::RemoveTopic { topic }])
-}
-
-/// Decides on the end of the topic with this id.
-pub fn delete_topic_by_id(image: &Image, topic: TopicId) -> Result<(&Topic, Vec<Record>), Refusal> {
-    let known = image.find_topic(topic).ok_or(Refusal::UnknownTopicId)?;
-    Ok((known, vec![Record::RemoveTopic { topic }]))
 }
 
 /// Takes the next block of producer ids. Ids of a block that is not used up are lost, never given away again.

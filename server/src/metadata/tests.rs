@@ -11,9 +11,13 @@ use millrace_engine::model::{LeaderEpoch, TopicId};
 use proptest::prelude::*;
 
 use super::codec::{DecodeError, ENTRY_BYTES_MAX};
-use super::controller::{self, Assignment, Controller, CreateTopic};
+use super::controller::alter::{AlterTopic, ConfigChange, KeyChange, Operation};
+use super::controller::{self, Assignment, Controller, CreateTopic, DeleteTopic};
 use super::record::{Broker, Endpoint, Partition};
+use super::topic_config::Defaults;
 use super::{Entry, Image, NodeId, Record};
+use crate::config::RawConfig;
+use crate::config::check::{Room, check};
 
 #[test]
 fn scenarios() {
@@ -61,8 +65,14 @@ struct Cluster {
 
 impl Cluster {
     fn new() -> Self {
-        let controller =
-            Controller { partition_count_default: 2, replication_factor_default: 1, message_bytes_max: 1_048_588 };
+        let config = check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
+        let controller = Controller {
+            partition_count_default: 2,
+            replication_factor_default: 1,
+            message_bytes_max: 1_048_588,
+            topic_defaults: Defaults::new(&config.effective),
+            delete_topics: true,
+        };
         Self { controller, image: Image::new(), follower: Image::new(), random: 0xa0 << 120 }
     }
 
@@ -74,6 +84,7 @@ impl Cluster {
             "register" => self.register(&options),
             "create" => self.create(&options),
             "delete" => self.delete(&options),
+            "alter" => self.alter(&options),
             "producer-ids" => self.producer_ids(),
             "change" => self.change(&options),
             "skip" => self.image.resume_at_and_show(self.image.applied_index() + options.number("entries", 1)),
@@ -137,14 +148,39 @@ impl Cluster {
     }
 
     fn delete(&mut self, options: &Options) -> Result<String, String> {
-        let records = match options.text("id") {
-            Some(id) => {
-                let topic = TopicId::from_bytes(u128::from_str_radix(id, 16).unwrap().to_be_bytes());
-                controller::delete_topic_by_id(&self.image, topic).map(|(_, records)| records)
-            }
-            None => controller::delete_topic_by_name(&self.image, options.text("name").unwrap_or("")),
+        let request = match options.text("id") {
+            Some(id) => DeleteTopic::Id(TopicId::from_bytes(u128::from_str_radix(id, 16).unwrap().to_be_bytes())),
+            None => DeleteTopic::Name(options.text("name").unwrap_or("").to_owned()),
         };
-        self.propose(records.map_err(|refusal| refusal.to_string())?)
+        self.controller.delete_topics = !options.has("disabled");
+        let decided = self.controller.delete_topic(&self.image, &request);
+        let records = decided.map(|(_, records)| records).map_err(|refusal| refusal.to_string())?;
+        self.propose(records)
+    }
+
+    /// `alter name=t set=k:v;k:v append=k:v subtract=k:v delete=k` or `alter name=t all=k:v`; a key without `:` has no value.
+    fn alter(&mut self, options: &Options) -> Result<String, String> {
+        let parse = |text: &str| match text.split_once(':') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (text.to_owned(), None),
+        };
+        let items = |name: &str| {
+            let items = options.text(name).unwrap_or("").split(';').filter(|item| !item.is_empty());
+            items.map(parse).collect::<Vec<_>>()
+        };
+        let mut changes = Vec::new();
+        for (name, operation) in [
+            ("set", Operation::Set),
+            ("delete", Operation::Delete),
+            ("append", Operation::Append),
+            ("subtract", Operation::Subtract),
+        ] {
+            changes.extend(items(name).into_iter().map(|(key, value)| KeyChange { key, operation, value }));
+        }
+        let change = if options.has("all") { ConfigChange::All(items("all")) } else { ConfigChange::Keys(changes) };
+        let request = AlterTopic { name: options.text("name").unwrap_or("").to_owned(), change };
+        let records = self.controller.alter_topic(&self.image, &request).map_err(|refusal| refusal.to_string())?;
+        self.propose(records)
     }
 
     fn producer_ids(&mut self) -> Result<String, String> {

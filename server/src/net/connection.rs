@@ -10,6 +10,12 @@
 //! other. Any other request starts when all before it are answered; a Fetch that waits for records holds what follows.
 //!
 //! Everything that was received together is served together, and its answers leave in one send.
+//!
+//! # Muting
+//!
+//! An answer may tell its client to send nothing for a while (KIP-219). It leaves at once; after it the connection is mute:
+//! nothing more is received and nothing that was received is started until the time is over. Clients that do not keep to
+//! what they were told are held up all the same. A broker that stops mutes nobody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -28,6 +34,7 @@ use millrace_runtime::{Clock, Connection, Env, Net, TaskClass};
 use thiserror::Error;
 
 use super::frame::{FrameReader, Progress, ReceiveEnd, Request};
+use super::mute::Mute;
 use super::outgoing::Outgoing;
 use crate::handlers::authorizer::Principal;
 use crate::handlers::{self, Context, produce};
@@ -75,6 +82,7 @@ struct Live<E: Env> {
     /// Notified when the inbox changes, either way, and at the end of receiving.
     changed: Event,
     progress: Progress,
+    mute: Mute,
     is_serving: Cell<bool>,
 }
 
@@ -131,6 +139,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         inbox: RefCell::default(),
         changed: Event::default(),
         progress,
+        mute: Mute::default(),
         is_serving: Cell::new(false),
     };
     let live = Rc::new(live);
@@ -166,7 +175,7 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
     let mut reader = FrameReader::new(shard.env(), &live.socket, shard.request_budget(), request_bytes_max);
     let end = loop {
         let version = live.changed.version();
-        if live.inbox.borrow().len() >= limits::PIPELINE_COUNT_MAX {
+        if live.inbox.borrow().len() >= limits::PIPELINE_COUNT_MAX || live.mute.is_on() {
             live.changed.changed(version).await;
             continue;
         }
@@ -200,6 +209,7 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
         }
     }
     live.socket.shutdown();
+    live.mute.lift();
     // The receiving task sees the end of the socket; what it still hands over is dropped with the inbox.
     loop {
         live.inbox.borrow_mut().clear();
@@ -218,11 +228,8 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
     let mut produces = VecDeque::new();
     loop {
         let version = live.changed.version();
-        let request = live.inbox.borrow_mut().pop_front();
-        if let Some(request) = request {
-            if live.inbox.borrow().len() + 1 == limits::PIPELINE_COUNT_MAX {
-                live.changed.notify();
-            }
+        live.mute.extend(shard.env().clock().now(), outgoing.take_throttle());
+        if let Some(request) = take_request(live) {
             live.is_serving.set(true);
             let head = decode_head::<E>(&request)?;
             if let Head::Served(head) = head
@@ -273,6 +280,10 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             }
             continue;
         }
+        if live.mute.is_on() {
+            sit_out(shard, live).await;
+            continue;
+        }
         live.is_serving.set(false);
         live.progress.received_at.set(shard.env().clock().now());
         if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
@@ -281,6 +292,28 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
         select(std::pin::pin!(received), std::pin::pin!(draining)).await;
     }
+}
+
+/// The next request that may be started now.
+fn take_request<E: Env>(live: &Live<E>) -> Option<Request> {
+    if live.mute.is_on() {
+        return None;
+    }
+    let request = live.inbox.borrow_mut().pop_front()?;
+    if live.inbox.borrow().len() + 1 == limits::PIPELINE_COUNT_MAX {
+        // There is room again.
+        live.changed.notify();
+    }
+    Some(request)
+}
+
+/// Waits until the connection's mute is over, or the broker stops.
+async fn sit_out<E: Env>(shard: &Shard<E>, live: &Live<E>) {
+    let (over, draining) = (live.mute.over(shard.env().clock()), shard.reached(Stage::Draining));
+    select(std::pin::pin!(over), std::pin::pin!(draining)).await;
+    live.mute.lift();
+    // The receiving task goes on.
+    live.changed.notify();
 }
 
 /// Sends what is finished, under the eyes of the sweep.

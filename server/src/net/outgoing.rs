@@ -4,6 +4,7 @@
 //! memory is held until the socket has taken them.
 
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use millrace_protocol::wire::Writer;
 use millrace_runtime::{Connection, Env};
@@ -19,6 +20,7 @@ pub struct Outgoing<E: Env> {
     /// Up to where the encoded bytes are in `chunks`.
     chunked_end: usize,
     bytes: usize,
+    throttle: Duration,
 }
 
 enum Chunk<E: Env> {
@@ -30,7 +32,7 @@ enum Chunk<E: Env> {
 
 impl<E: Env> Default for Outgoing<E> {
     fn default() -> Self {
-        Self { writer: Writer::new(), chunks: Vec::new(), chunked_end: 0, bytes: 0 }
+        Self { writer: Writer::new(), chunks: Vec::new(), chunked_end: 0, bytes: 0, throttle: Duration::ZERO }
     }
 }
 
@@ -38,6 +40,16 @@ impl<E: Env> Outgoing<E> {
     /// Where answers are encoded. They are part of the stream at once.
     pub fn writer(&mut self) -> &mut Writer {
         &mut self.writer
+    }
+
+    /// Notes that an answer tells its client to send nothing for this long.
+    pub fn throttle(&mut self, time: Duration) {
+        self.throttle = self.throttle.max(time);
+    }
+
+    /// The longest time that an answer since the last call told its client.
+    pub fn take_throttle(&mut self) -> Duration {
+        std::mem::take(&mut self.throttle)
     }
 
     /// Puts records into the stream at `position` of the encoded bytes. Positions do not fall.

@@ -112,6 +112,8 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
         partition_count_default: defaults.partition_count,
         replication_factor_default: defaults.replication_factor,
         message_bytes_max: defaults.message_bytes_max,
+        topic_defaults: shard.topic_defaults().clone(),
+        delete_topics: shard.broker().config.metadata.delete_topics,
     }));
     let applied_index = image.applied_index();
     let load = |peer| shard.router().call(peer, Request::LoadImage { records: records.clone(), applied_index });
@@ -185,6 +187,10 @@ async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
         round_bytes_max: settings.round_bytes_max,
         write_buffer_bytes_max: settings.write_buffer_bytes_max,
         tail_cache_bytes_max: settings.tail_cache_bytes_max,
+        flush_interval: settings.flush_interval,
+        flush_interval_bytes: settings.flush_interval_bytes,
+        retention_interval: settings.retention_check_interval,
+        producer_age_max: settings.producer_id_expiration,
         ..StoreConfig::at(settings.directory.clone())
     };
     let owned = |partition: PartitionId| shard.owner(partition) == shard.index();

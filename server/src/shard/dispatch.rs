@@ -50,6 +50,11 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::ListOffsets(serve::list_offsets(&shard, &list).await)
             });
         }
+        Request::DeleteRecords(delete) => {
+            answer(shard, caller, "deletion for a peer", TaskClass::Network, |shard| async move {
+                Reply::DeleteRecords(serve::delete_records(&shard, &delete).await)
+            });
+        }
         Request::Propose(proposal) => {
             answer(shard, caller, "proposal of a peer", TaskClass::Metadata, |shard| async move {
                 Reply::Propose(metadata_log::propose(&shard, proposal).await)

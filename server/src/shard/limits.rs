@@ -26,6 +26,12 @@ pub const FETCH_BYTES_MAX: usize = 1 << 20;
 /// is noticed no sooner.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_mins(5);
 
+/// Records without a key that the answer to one batch lists.
+pub const RECORD_ERROR_COUNT_MAX: usize = 100;
+
+/// How long a connection is not listened to after a batch found the disk full. Its client was told (KIP-219).
+pub const DISK_FULL_THROTTLE: Duration = Duration::from_secs(1);
+
 /// Bytes of finished answers that a connection gathers before it sends them.
 pub const SEND_BYTES_MAX: usize = 1 << 20;
 

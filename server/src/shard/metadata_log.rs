@@ -73,6 +73,15 @@ fn decide<E: Env>(
             let planned = PlannedTopic { records: Vec::new(), ..planned };
             Ok((Decision::TopicCreated(planned), records))
         }
+        Proposal::AlterTopic { request, mode } => {
+            let records = controller.alter_topic(&image, &request)?;
+            let records = if mode == ProposalMode::Propose { records } else { Vec::new() };
+            Ok((Decision::TopicAltered, records))
+        }
+        Proposal::DeleteTopic(request) => {
+            let (topic, records) = controller.delete_topic(&image, &request)?;
+            Ok((Decision::TopicDeleted { topic: topic.id, name: topic.name.clone() }, records))
+        }
         Proposal::AllocateProducerIds => {
             let block = allocate_producer_ids(&image)?;
             Ok((Decision::ProducerIds { first: block.first, count: block.count }, block.records))
@@ -108,7 +117,7 @@ async fn distribute<E: Env>(shard: &Shard<E>, entry: &Entry) {
 /// Reads the whole log and gives the image it adds up to.
 pub async fn replay<E: Env>(shard: &Shard<E>) -> Result<Image, ReplayError> {
     let store = shard.store();
-    store.create(PartitionId::METADATA, LogConfig { internal: true, ..LogConfig::default() });
+    store.create(PartitionId::METADATA, log_config());
     let mut image = Image::new();
     let mut offset = Offset::ZERO;
     loop {
@@ -120,6 +129,11 @@ pub async fn replay<E: Env>(shard: &Shard<E>) -> Result<Image, ReplayError> {
         let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice().iter().copied()).collect();
         offset = apply_batches(&bytes, offset, &mut image)?;
     }
+}
+
+/// The metadata is all of its log: nothing of it is ever too old.
+fn log_config() -> LogConfig {
+    LogConfig { internal: true, retention_bytes: None, retention_age_max: None, ..LogConfig::default() }
 }
 
 /// Applies the entries of whole batches that begin at or before `offset`; gives the offset after the last one.

@@ -38,9 +38,10 @@ impl ProducerIds {
                     self.next.set(first);
                     self.end.set(first + count);
                 }
-                Decision::BrokerRegistered | Decision::TopicCreated(_) => {
-                    unreachable!("a proposal is answered in kind")
-                }
+                Decision::BrokerRegistered
+                | Decision::TopicCreated(_)
+                | Decision::TopicAltered
+                | Decision::TopicDeleted { .. } => unreachable!("a proposal is answered in kind"),
             }
         }
         let id = self.next.get();

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use millrace_engine::model::Offset;
 use millrace_engine::store::ReadError;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
 use millrace_runtime::{Env, TaskClass};
@@ -20,8 +21,8 @@ use super::budget::{Budget, Reservation};
 use super::mailbox::Mailbox;
 use super::mailbox::lease::{Borrowed, Pin};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, CallId, Decision, FoundOffset, ListOffsets, Message, Proposal, ProposeError,
-    Read, ReadPartition, ReadReply, Reply, Request,
+    Append, AppendRefusal, AppendedBatch, CallId, Decision, DeleteRecords, FoundOffset, ListOffsets, Message, Proposal,
+    ProposeError, Read, ReadPartition, ReadReply, Reply, Request,
 };
 use super::placement::ShardIndex;
 use super::watch::Wait;
@@ -97,6 +98,8 @@ pub enum Answer<E: Env> {
     Read(ReadAnswer<E>),
     /// One result per query, in order.
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
+    /// One result per log, in order.
+    DeleteRecords(Vec<Result<Offset, ReadError>>),
     /// Whether the change is in force on every shard.
     Propose(Result<Decision, ProposeError>),
     /// The records are in force on that shard.
@@ -111,6 +114,7 @@ impl<E: Env> Answer<E> {
             Reply::Append(results) => Self::Append(results),
             Reply::Read(reply) => Self::Read(ReadAnswer::receive(reply, mailbox)),
             Reply::ListOffsets(results) => Self::ListOffsets(results),
+            Reply::DeleteRecords(results) => Self::DeleteRecords(results),
             Reply::Propose(result) => Self::Propose(result),
             Reply::Apply => Self::Apply,
             Reply::Drain => Self::Drain,
@@ -220,6 +224,21 @@ impl<E: Env> Shard<E> {
         }
         match self.router().call(owner, Request::ListOffsets(request)).await {
             Some(Answer::ListOffsets(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Moves the start of logs forward on the owning shard.
+    pub async fn delete_records(
+        &self,
+        owner: ShardIndex,
+        request: DeleteRecords,
+    ) -> Result<Vec<Result<Offset, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::delete_records(self, &request).await);
+        }
+        match self.router().call(owner, Request::DeleteRecords(request)).await {
+            Some(Answer::DeleteRecords(results)) => Ok(results),
             _ => Err(ShardGone),
         }
     }

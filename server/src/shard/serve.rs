@@ -6,16 +6,16 @@
 
 use std::rc::Rc;
 
-use millrace_engine::model::PartitionId;
+use millrace_engine::model::{Offset, PartitionId};
 use millrace_engine::store::{FirstBatch, ReadError, TimedOffset};
-use millrace_protocol::batch::BatchView;
+use millrace_protocol::batch::{BatchView, Compression};
 use millrace_runtime::local::Event;
 use millrace_runtime::{Env, Tasks};
 
 use super::budget::{Budget, Turn};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, FoundOffset, ListOffsets, OffsetPosition, OffsetQuery, Read, ReadPartition,
-    ReadReply, ReplyWhen,
+    Append, AppendRefusal, AppendedBatch, BatchPlace, DeleteRecords, DeleteTarget, FoundOffset, Keys, ListOffsets,
+    OffsetPosition, OffsetQuery, Read, ReadPartition, ReadReply, ReplyWhen,
 };
 use super::placement::ShardIndex;
 use super::router::{Piece, ReadAnswer};
@@ -50,13 +50,12 @@ pub async fn append<E: Env>(
 ) -> Vec<Result<AppendedBatch, AppendRefusal>> {
     let store = shard.store();
     // Checked here and not on the connection's shard: the checksum brings the records into the cache that copies them.
-    let checked: Vec<_> =
-        request.batches.iter().map(|place| BatchView::parse_produced(&request.frame[place.range.clone()])).collect();
+    let checked: Vec<_> = request.batches.iter().map(|place| check(&request.frame, place)).collect();
     let guard = turn.0.await;
     let mut taken = Vec::with_capacity(request.batches.len());
     for (place, batch) in request.batches.iter().zip(&checked) {
         taken.push(match batch {
-            Err(error) => Err(AppendRefusal::Invalid(*error)),
+            Err(refusal) => Err(refusal.clone()),
             Ok(batch) => {
                 store.room().await;
                 let appended = store.append(place.partition, batch, place.leader_epoch).await;
@@ -74,8 +73,12 @@ pub async fn append<E: Env>(
         results.push(match appended {
             Err(refusal) => Err(refusal),
             Ok(appended) => {
-                let batch =
-                    AppendedBatch { base_offset: appended.base_offset, log_start_offset: appended.log_start_offset };
+                let batch = AppendedBatch {
+                    base_offset: appended.base_offset,
+                    log_start_offset: appended.log_start_offset,
+                    log_append_time_ms: appended.append_time_ms,
+                    throttle: appended.throttle,
+                };
                 match request.reply_when {
                     ReplyWhen::Appended => Ok(batch),
                     ReplyWhen::Durable => {
@@ -86,6 +89,29 @@ pub async fn append<E: Env>(
         });
     }
     results
+}
+
+/// The batch at `place` of a request, if it may be appended there.
+fn check<'f>(frame: &'f [u8], place: &BatchPlace) -> Result<BatchView<'f>, AppendRefusal> {
+    let batch = BatchView::parse_produced(&frame[place.range.clone()]).map_err(AppendRefusal::Invalid)?;
+    if place.keys == Keys::Required && batch.header().attributes().compression() == Some(Compression::None) {
+        check_keys(&batch)?;
+    }
+    Ok(batch)
+}
+
+/// Refuses a batch with records that compaction could not tell apart.
+fn check_keys(batch: &BatchView<'_>) -> Result<(), AppendRefusal> {
+    let (mut count, mut first) = (0, Vec::new());
+    for (index, record) in (0..).zip(batch.records().map_err(AppendRefusal::Invalid)?) {
+        if record.map_err(AppendRefusal::Invalid)?.key.is_none() {
+            count += 1;
+            if first.len() < limits::RECORD_ERROR_COUNT_MAX {
+                first.push(index);
+            }
+        }
+    }
+    if count == 0 { Ok(()) } else { Err(AppendRefusal::KeysMissing { count, first }) }
 }
 
 /// Reads for a connection of this shard. `wait` is notified when more comes than was found.
@@ -139,6 +165,15 @@ pub async fn list_offsets<E: Env>(
     let mut results = Vec::with_capacity(request.queries.len());
     for query in &request.queries {
         results.push(find_offset(shard, query).await);
+    }
+    results
+}
+
+/// Moves the start of logs forward, in order.
+pub async fn delete_records<E: Env>(shard: &Shard<E>, request: &DeleteRecords) -> Vec<Result<Offset, ReadError>> {
+    let mut results = Vec::with_capacity(request.targets.len());
+    for DeleteTarget { partition, before } in &request.targets {
+        results.push(move_start(shard, *partition, *before).await);
     }
     results
 }
@@ -217,6 +252,15 @@ fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request:
     if has_grown {
         event.notify();
     }
+}
+
+/// Moves a log's start to `before`, or to the high watermark; gives where it starts then. A start behind it stays.
+async fn move_start<E: Env>(shard: &Shard<E>, id: PartitionId, before: Option<Offset>) -> Result<Offset, ReadError> {
+    let before = match before {
+        Some(offset) => offset,
+        None => shard.store().offsets(id).await?.high_watermark,
+    };
+    shard.store().delete_records(id, before).await
 }
 
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {

@@ -85,7 +85,7 @@ fn only_what_is_asked_for_is_told() {
             ..all_of(TOPIC, "weather")
         };
         for (keys, expected) in
-            [(vec!["retention.ms", "segment.ms", "x"], Some(1)), (vec!["x"], Some(0)), (vec![], None)]
+            [(vec!["retention.ms", "segment.jitter.ms", "x"], Some(1)), (vec!["x"], Some(0)), (vec![], None)]
         {
             // The second time the resource is named, it is not described again.
             let resources = vec![asked(keys), all_of(TOPIC, "weather")];

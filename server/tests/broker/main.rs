@@ -1,9 +1,12 @@
 //! A whole broker of two shards in one thread, from a seed: requests, waiting across shards, leases, the end.
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
+mod admin;
 mod client;
+mod compacted;
 mod configs;
 mod hostile;
+mod retention;
 mod start;
 
 use std::time::Duration;

@@ -26,7 +26,9 @@ pub struct Broker {
     arguments: Vec<String>,
     /// `host:port`, the same for every start: clients and their configuration outlive a broker.
     address: String,
-    folder: tempfile::TempDir,
+    data: PathBuf,
+    /// Goes with the broker, if it was made for it.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Broker {
@@ -39,11 +41,21 @@ impl Broker {
     /// [`Self::start`] with further arguments, which every later start repeats.
     #[track_caller]
     pub fn start_with(arguments: &[&str]) -> Broker {
+        let folder = places::fresh_folder();
+        let mut broker = Broker::start_on(&folder.path().join("data"), arguments);
+        broker.folder = Some(folder);
+        broker
+    }
+
+    /// [`Self::start_with`] on the data directory `data`, which is left alone at the end.
+    #[track_caller]
+    pub fn start_on(data: &Path, arguments: &[&str]) -> Broker {
         let mut broker = Broker {
             running: None,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             address: "127.0.0.1:0".to_owned(),
-            folder: places::fresh_folder(),
+            data: data.to_owned(),
+            folder: None,
         };
         broker.start_again();
         broker
@@ -54,7 +66,7 @@ impl Broker {
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "one broker at a time holds a data directory");
         let mut command = Command::new(places::broker());
-        command.args(["--listen", &self.address]).arg("--data").arg(self.data());
+        command.args(["--listen", &self.address]).arg("--data").arg(&self.data);
         command.args(SHARED_MACHINE.iter().flat_map(|set| ["--set", set])).args(&self.arguments);
         let mut running = Running::start(&mut command, Vec::new());
         self.address = loop {
@@ -75,7 +87,12 @@ impl Broker {
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data.clone()
+    }
+
+    /// What the broker that runs has said on stderr so far.
+    pub fn said(&self) -> String {
+        self.running.as_ref().map_or_else(String::new, Running::stderr)
     }
 
     /// kill -9: whatever was in flight is lost with the process.

@@ -8,12 +8,23 @@ use crate::process::{self, Finished};
 /// Runs the class `org.apache.kafka.tools.<class>` against the broker at `address`.
 #[track_caller]
 pub fn tool(address: &str, class: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> Finished {
+    run(address, &format!("org.apache.kafka.tools.{class}"), arguments, input)
+}
+
+/// Runs `kafka-configs`, which is older than the other tools and lives elsewhere.
+#[track_caller]
+pub fn configs(address: &str, arguments: &[&str]) -> Finished {
+    run(address, "kafka.admin.ConfigCommand", arguments, "")
+}
+
+#[track_caller]
+fn run(address: &str, class: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> Finished {
     let jars = places::client("kafka").join("*");
     let logging = format!("-Dlog4j2.configurationFile={}", places::client_source("log4j2.properties").display());
     let mut command = Command::new("java");
     // A small heap and the first compiler only: these programs start, say one thing and end.
     command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", &logging, "-cp"]).arg(jars);
-    command.arg(format!("org.apache.kafka.tools.{class}")).args(["--bootstrap-server", address]).args(arguments);
+    command.arg(class).args(["--bootstrap-server", address]).args(arguments);
     process::run(&mut command, input)
 }
 

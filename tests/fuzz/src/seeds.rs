@@ -8,7 +8,7 @@ use std::path::Path;
 
 use millrace_engine::format::index::{IndexEntry, SegmentSummary};
 use millrace_engine::format::producers::{self, Producer, ProducerBatch};
-use millrace_engine::format::segment_header::{RECORDS_START, SegmentHeader};
+use millrace_engine::format::segment_header::{Compacted, RECORDS_START, SegmentHeader};
 use millrace_engine::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position, TopicId};
 
 use crate::compaction::PASS_BYTES;
@@ -54,9 +54,9 @@ pub fn checkpoint_and_ring() -> Vec<Vec<u8>> {
 
 /// For [`crate::index`]: a header, an index and a producers file.
 pub fn index() -> Vec<Vec<u8>> {
-    let mut header = vec![0; 52];
-    SegmentHeader { partition: PARTITION, base_offset: Offset::new(40), compacted_end: Some(Offset::new(90)) }
-        .encode(&mut header);
+    let mut header = vec![0; 60];
+    let compacted = Some(Compacted { end_offset: Offset::new(90), end_position: Position::new(5_000) });
+    SegmentHeader { partition: PARTITION, base_offset: Offset::new(40), compacted }.encode(&mut header);
 
     let summary = SegmentSummary {
         partition: PARTITION,

@@ -42,7 +42,8 @@ impl Tuning {
         }
     }
 
-    fn store(&self, shard_index: u16) -> StoreConfig {
+    /// The configuration of one shard's store.
+    pub fn store(&self, shard_index: u16) -> StoreConfig {
         StoreConfig {
             shard_index,
             shard_count: self.shard_count,

@@ -70,7 +70,8 @@ impl Sizes {
         }
     }
 
-    fn bytes(self, dice: &Dice) -> usize {
+    /// A size.
+    pub fn bytes(self, dice: &Dice) -> usize {
         match self {
             Self::Equal(bytes) => bytes,
             Self::Between(least, most) => dice.size(least, most),

@@ -1,5 +1,5 @@
-//! What the tests need beside Rust: for tests/compat foreign clients and the real data they publish, for tests/fuzz a C++
-//! compiler.
+//! What the tests need beside Rust: for tests/compat and tests/crash foreign clients, the real data they publish and a
+//! small disk, for tests/fuzz a C++ compiler.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
 //! `target/compat` and is bound to a file in tests/compat/clients, whose copy lies beside the installed files as the mark
@@ -16,6 +16,8 @@ const PACKAGES: &[(&[&str], &str)] = &[
     (&["git", "--version"], "git"),
     (&["cc", "--version"], "gcc"),
     (&["kcat", "-V"], "kcat"),
+    (&["mkfs.ext4", "-V"], "e2fsprogs"),
+    (&["mount", "--version"], "mount"),
     (&["java", "-version"], "default-jre-headless"),
     (&["mvn", "-version"], "maven"),
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),

@@ -6,8 +6,10 @@
 mod ci;
 mod clients;
 mod codegen;
+mod crash;
 mod fuzz;
 mod pipeline;
+mod plant;
 mod repository;
 mod simulation;
 mod test;
@@ -30,8 +32,12 @@ enum Task {
     Codegen(codegen::Arguments),
     /// Run the whole pipeline, as a build machine does.
     Ci(ci::Arguments),
+    /// Kill the broker under load, or fail the power of its disk, over and over.
+    Crash(crash::Arguments),
     /// Run the fuzz targets, each for some seconds.
     Fuzz(fuzz::Arguments),
+    /// Break the storage engine in one known way at a time, and require that a test notices.
+    Plant(plant::Arguments),
     /// Run one seed of the simulation again, twice, and tell what happens in it.
     ReplaySeed(simulation::ReplayArguments),
     /// Run the storage engine under simulated machines that crash, fail and rot.
@@ -46,7 +52,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::Crash(arguments) => crash::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Plant(arguments) => plant::run(&arguments),
         Task::ReplaySeed(arguments) => simulation::replay(&arguments),
         Task::Sim(arguments) => simulation::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),

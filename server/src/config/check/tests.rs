@@ -37,12 +37,12 @@ fn the_defaults_start_on_a_small_and_on_a_large_machine() {
 #[test]
 fn every_error_is_reported_at_once() {
     refused(
-        &["num.partition=3", "node.id=x", "flush.policy=none", "sasl.jaas.config=a", "log.dirs=a,b"],
+        &["num.partition=3", "node.id=x", "flush.policy=never", "sasl.jaas.config=a", "log.dirs=a,b"],
         &[
             "num.partition: unknown key (--set); did you mean num.partitions?",
             "sasl.jaas.config: a Kafka key that Millrace does not implement yet",
             "node.id: \"x\" (--set) is not allowed; expected a whole number from 0 to 2147483647",
-            "flush.policy: \"none\" (--set) is not allowed; expected one of: commit",
+            "flush.policy: \"never\" (--set) is not allowed; expected one of: commit, interval, none",
             "log.dirs: \"a,b\" (--set) is not allowed; expected one directory",
         ],
     );
@@ -113,6 +113,27 @@ fn sizes_that_cannot_work_together_are_refused() {
     );
     let small = checked(&["millrace.journal.bytes=16MiB"]).unwrap();
     assert_eq!(small.store.round_bytes_max, 4 << 20, "rounds shrink to a short journal");
+}
+
+#[test]
+fn what_topics_fall_back_on_is_checked_as_kafka_does() {
+    let config =
+        checked(&["flush.policy=interval", "flush.interval.ms=50", "log.cleanup.policy=compact,delete"]).unwrap();
+    assert_eq!(config.store.flush_interval, Duration::from_millis(50));
+    assert_eq!(config.store.producer_id_expiration, Duration::from_hours(24));
+    for key in ["log.retention.ms", "log.retention.minutes", "log.retention.hours"] {
+        refused(&[&format!("{key}=0")], &[&format!("{key}: \"0\" (--set) is not allowed; expected -1, or 1 and more")]);
+        checked(&[&format!("{key}=-1")]).unwrap();
+    }
+    refused(
+        &["log.cleaner.min.compaction.lag.ms=2", "log.cleaner.max.compaction.lag.ms=1"],
+        &["log.cleaner.min.compaction.lag.ms and log.cleaner.max.compaction.lag.ms clash"],
+    );
+    refused(&["log.segment.bytes=1048575"], &["log.segment.bytes"]);
+    refused(&["log.cleanup.policy=delete,archive"], &["expected any of: compact, delete"]);
+    refused(&["log.cleaner.min.cleanable.ratio=1.1"], &["expected a number from 0 to 1"]);
+    refused(&["log.roll.ms="], &["log.roll.ms"]);
+    refused(&["log.cleaner.enable=false"], &["a Kafka key that Millrace does not implement yet"]);
 }
 
 #[test]

@@ -147,4 +147,4 @@ fn check_partition<E: Env>(
     Ok((context.shard.owner(led.id), ReadPosition { partition: led.id, offset, bytes_max }))
 }
 
-const BY_ID_FROM: i16 = 13;
+pub(super) const BY_ID_FROM: i16 = 13;

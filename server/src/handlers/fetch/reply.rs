@@ -8,8 +8,9 @@ use millrace_protocol::fetch_response::{self, FetchAnswer, encode_fetch_response
 use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
 use millrace_runtime::Env;
 
+use super::super::errors::Naming;
 use super::super::{Context, errors};
-use super::plan::{Plan, Slot};
+use super::plan::{BY_ID_FROM, Plan, Slot};
 use crate::net::connection::Close;
 use crate::net::outgoing::Outgoing;
 use crate::shard::mailbox::message::ReadPartition;
@@ -23,7 +24,8 @@ pub(super) fn encode<E: Env>(
     answers: Vec<ReadAnswer<E>>,
     outgoing: &mut Outgoing<E>,
 ) -> Result<(), Close> {
-    let mut gathered = Gathered::new(plan, answers);
+    let naming = if context.head.version >= BY_ID_FROM { Naming::Id } else { Naming::Name };
+    let mut gathered = Gathered::new(plan, answers, naming);
     let is_committed = request.isolation_level == READ_COMMITTED;
     let mut slots = plan.slots.iter();
     let mut responses = Vec::with_capacity(request.topics.len());
@@ -60,6 +62,7 @@ pub(super) fn encode<E: Env>(
 struct Gathered<E: Env> {
     /// By group.
     groups: Vec<GroupRest<E>>,
+    naming: Naming,
     bytes_left: usize,
     is_first: bool,
     /// The pieces that are sent.
@@ -77,12 +80,13 @@ struct GroupRest<E: Env> {
 }
 
 impl<E: Env> Gathered<E> {
-    fn new(plan: &Plan, answers: Vec<ReadAnswer<E>>) -> Self {
+    fn new(plan: &Plan, answers: Vec<ReadAnswer<E>>, naming: Naming) -> Self {
         let groups = answers
             .into_iter()
             .map(|answer| GroupRest { results: answer.partitions.into_iter(), pieces: answer.pieces.into_iter() });
         Self {
             groups: groups.collect(),
+            naming,
             bytes_left: plan.bytes_max,
             is_first: true,
             pieces: Vec::new(),
@@ -106,7 +110,7 @@ impl<E: Env> Gathered<E> {
         let GroupRest { results, pieces } = &mut self.groups[index];
         let found = match results.next().expect("every partition that was read has a result") {
             Ok(found) => found,
-            Err(error) => return (refuse(errors::read(&error)), 0, 0),
+            Err(error) => return (refuse(errors::read(&error, self.naming)), 0, 0),
         };
         let data = PartitionData {
             high_watermark: found.offsets.high_watermark.get(),

@@ -4,17 +4,19 @@
 //! A request gets exactly one reply, unless its shard goes away; every other message is one-way and may arrive late.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
-use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
+use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
 use millrace_runtime::{Env, Net};
 
 use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
-use crate::metadata::controller::{CreateTopic, PlannedTopic, Refusal};
+use crate::metadata::controller::alter::AlterTopic;
+use crate::metadata::controller::{CreateTopic, DeleteTopic, PlannedTopic, Refusal};
 use crate::metadata::record::{Broker, Entry, Record};
 
 /// Anything that crosses from one shard to another.
@@ -85,6 +87,8 @@ pub enum Request {
     Read(Read),
     /// Find offsets in the owner's logs.
     ListOffsets(ListOffsets),
+    /// Move the start of the owner's logs forward.
+    DeleteRecords(DeleteRecords),
     /// Change the metadata. Only to the first shard.
     Propose(Proposal),
     /// Start from this image. Once, before any connection, only from the first shard.
@@ -108,6 +112,8 @@ pub enum Reply {
     Read(ReadReply),
     /// One result per query, in order.
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
+    /// One result per log, in order: where it starts now.
+    DeleteRecords(Vec<Result<Offset, ReadError>>),
     /// Whether the change is in force on every shard.
     Propose(Result<Decision, ProposeError>),
     /// The image is in force on this shard.
@@ -135,6 +141,17 @@ pub struct BatchPlace {
     pub leader_epoch: LeaderEpoch,
     /// Where the batch lies in the frame.
     pub range: Range<usize>,
+    /// Whether its records may lack a key.
+    pub keys: Keys,
+}
+
+/// Whether records may lack a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// They may.
+    Optional,
+    /// They may not: the log is compacted.
+    Required,
 }
 
 /// When an append is answered.
@@ -151,6 +168,13 @@ pub enum ReplyWhen {
 pub enum AppendRefusal {
     /// It is not a batch that a producer may send.
     Invalid(BatchError),
+    /// Records of it lack the key that they need in a compacted log.
+    KeysMissing {
+        /// How many do.
+        count: usize,
+        /// Their places in the batch, the first ones only.
+        first: Vec<i32>,
+    },
     /// It was not taken.
     Refused(AppendError),
     /// It was taken, but may not be on the device.
@@ -169,6 +193,15 @@ pub enum Proposal {
         /// Whether to make it or only to say whether it could be made.
         mode: ProposalMode,
     },
+    /// Another configuration of a topic.
+    AlterTopic {
+        /// What is to change.
+        request: AlterTopic,
+        /// Whether to change it or only to say whether it could be changed.
+        mode: ProposalMode,
+    },
+    /// The end of a topic.
+    DeleteTopic(DeleteTopic),
     /// The next block of producer ids.
     AllocateProducerIds,
 }
@@ -189,6 +222,15 @@ pub enum Decision {
     BrokerRegistered,
     /// The topic is there.
     TopicCreated(PlannedTopic),
+    /// The topic is configured so.
+    TopicAltered,
+    /// The topic is gone.
+    TopicDeleted {
+        /// Its id.
+        topic: TopicId,
+        /// Its name.
+        name: String,
+    },
     /// These ids are the asker's.
     ProducerIds {
         /// The first one.
@@ -214,6 +256,10 @@ pub struct AppendedBatch {
     pub base_offset: Offset,
     /// First offset the log still has.
     pub log_start_offset: Offset,
+    /// The broker's time that its records carry; `None` where they carry the producer's.
+    pub log_append_time_ms: Option<i64>,
+    /// How long the client is to be held up: the owner's disk is nearly full.
+    pub throttle: Duration,
 }
 
 /// Partitions of one Fetch request that one shard owns.
@@ -288,6 +334,22 @@ pub enum OffsetPosition {
     Latest,
     /// By timestamp.
     Time(TimeQuery),
+}
+
+/// Partitions of one DeleteRecords request that one shard owns.
+#[derive(Clone, Debug)]
+pub struct DeleteRecords {
+    /// The logs, in the order of the request.
+    pub targets: Vec<DeleteTarget>,
+}
+
+/// How far the records of one log are to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeleteTarget {
+    /// The log.
+    pub partition: PartitionId,
+    /// The first offset that stays; `None` is the high watermark.
+    pub before: Option<Offset>,
 }
 
 /// What was found for an [`OffsetQuery`].

@@ -24,6 +24,12 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("tools/", "millrace_tools", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
     // Foreign clients judge compatibility: not one line of ours on the client's side.
     ("tests/compat/", "millrace_compat", &[]),
+    // What it kills and fills is the broker as clients see it; what loses power is the storage engine.
+    (
+        "tests/crash/",
+        "millrace_crash",
+        &["millrace_compat", "millrace_engine", "millrace_protocol::batch", "millrace_runtime", "millrace_sim"],
+    ),
     ("tests/fuzz/", "millrace_fuzz", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/sim/", "millrace_sim", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/", "", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
@@ -45,6 +51,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
             "log",
             "model",
             "producer_state",
+            "read_cache",
             "recovery",
             "segment",
             "segment_files",
@@ -76,6 +83,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("engine/src/", "compaction", &["model"]),
     ("engine/src/", "producer_state", &["format", "model"]),
     ("engine/src/", "epoch_cache", &["model"]),
+    ("engine/src/", "read_cache", &["io"]),
     ("engine/src/", "segment", &["format", "io", "model"]),
     ("engine/src/", "format", &["model"]),
     ("engine/src/", "io", &["model"]),

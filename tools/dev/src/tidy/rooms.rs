@@ -37,6 +37,7 @@ const ROOMS: &[Room] = &[
             ("engine/tests/", "runs one test on both executors"),
             ("server/src/run", "chooses the machine for a real broker"),
             ("bench/", "measures the machine"),
+            ("tests/crash/", "records what is done to the machine's disk"),
             ("tools/tests/", "writes a data directory for millctl to read"),
         ],
     },

@@ -1,0 +1,69 @@
+//! Apache Kafka's own administration programs: topics and their configuration from the first day to the last.
+
+use std::fmt::Write as _;
+
+use millrace_compat::{Broker, java};
+
+/// What `kafka-configs --describe` says of `topic`, without its first line.
+fn described(broker: &Broker, topic: &str) -> Vec<String> {
+    let told = java::configs(broker.address(), &["--describe", "--topic", topic]).text();
+    told.lines().skip(1).map(|line| line.trim().split(' ').next().unwrap_or("").to_owned()).collect()
+}
+
+fn alter(broker: &Broker, topic: &str, change: &[&str]) {
+    let told = java::configs(broker.address(), &[&["--alter", "--topic", topic], change].concat()).text();
+    assert_eq!(told.trim(), format!("Completed updating config for topic {topic}."));
+}
+
+#[test]
+fn a_topic_is_configured_changed_and_deleted() {
+    let mut broker = Broker::start();
+    let address = broker.address().to_owned();
+    let configs = ["--config", "retention.ms=3600000", "--config", "cleanup.policy=compact,delete"];
+    let create = ["--create", "--topic", "weather", "--partitions", "3"];
+    let created = java::tool(&address, "TopicCommand", &[&create[..], &configs].concat(), "").text();
+    assert_eq!(created.trim(), "Created topic weather.");
+    assert_eq!(described(&broker, "weather"), ["cleanup.policy=compact,delete", "retention.ms=3600000"]);
+
+    alter(&broker, "weather", &["--add-config", "segment.bytes=1048576,flush.policy=interval"]);
+    alter(&broker, "weather", &["--delete-config", "retention.ms"]);
+    // Another life of the broker knows the same.
+    broker.kill();
+    broker.start_again();
+    let own = ["cleanup.policy=compact,delete", "flush.policy=interval", "segment.bytes=1048576"];
+    assert_eq!(described(&broker, "weather"), own);
+
+    let refused = java::configs(&address, &["--alter", "--topic", "weather", "--add-config", "segment.bytes=5"]);
+    assert!(refused.stderr.contains("InvalidConfigurationException: segment.bytes: "), "{}", refused.stderr);
+    assert_eq!(described(&broker, "weather"), own);
+
+    let delete = ["--delete", "--topic", "weather"];
+    java::tool(&address, "TopicCommand", &delete, "").text();
+    assert_eq!(java::tool(&address, "TopicCommand", &["--list"], "").text().trim(), "");
+    let again = java::tool(&address, "TopicCommand", &delete, "");
+    assert!(!again.status.success(), "it is gone");
+}
+
+#[test]
+fn records_are_deleted_up_to_an_offset() {
+    let broker = Broker::start();
+    java::produce_keyed(broker.address(), "weather", "a|1\na|2\na|3\na|4\na|5\n");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("offsets.json");
+    let delete = |offset: i64| {
+        let mut json = String::new();
+        write!(json, r#"{{"partitions":[{{"topic":"weather","partition":0,"offset":{offset}}}],"version":1}}"#)
+            .unwrap();
+        std::fs::write(&file, json).unwrap();
+        let path = file.to_str().unwrap();
+        java::tool(broker.address(), "DeleteRecordsCommand", &["--offset-json-file", path], "").text()
+    };
+    assert!(delete(3).contains("partition: weather-0\tlow_watermark: 3"));
+    assert_eq!(java::consume_keyed(broker.address(), "weather", 0, 2), "a|4\na|5\n");
+    assert!(delete(99).contains("OffsetOutOfRangeException"));
+    assert!(delete(-1).contains("partition: weather-0\tlow_watermark: 5"));
+    for time in ["-1", "-2"] {
+        let told = java::tool(broker.address(), "GetOffsetShell", &["--topic", "weather", "--time", time], "").text();
+        assert_eq!(told, "weather:0:5\n");
+    }
+}

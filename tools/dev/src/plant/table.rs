@@ -1,0 +1,154 @@
+//! The faults that `cargo dev plant` knows: where, what stands there, what is put in its place, which test notices.
+//!
+//! A text is as short as it can be and still occur once. What was observed is in docs/TESTING.md.
+
+/// A fault of the storage engine.
+pub(super) struct Fault {
+    pub(super) name: &'static str,
+    /// What is wrong with it, in a sentence.
+    pub(super) what: &'static str,
+    /// The file, from the root.
+    pub(super) file: &'static str,
+    /// Occurs in it exactly once.
+    pub(super) text: &'static str,
+    pub(super) replacement: &'static str,
+    /// Arguments of `cargo test`: `-p PACKAGE --test FILE NAME`.
+    pub(super) test: &'static [&'static str],
+}
+
+const POWER_DEVICE: &[&str] = &["-p", "millrace-crash", "--test", "power", "simulated_run_flushed_by_the_device"];
+const POWER_FILE: &[&str] = &["-p", "millrace-crash", "--test", "power", "simulated_run_flushed_file_by_file"];
+const POWER_TORN: &[&str] = &["-p", "millrace-crash", "--test", "power", "what_a_cut_took_away_does_not_come_back"];
+const SIM_DAMAGE: &[&str] = &["-p", "millrace-sim", "--test", "storage", "bits_flip"];
+const SIM_LIVES: &[&str] = &["-p", "millrace-sim", "--test", "storage", "many_lives"];
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "acknowledge-before-flush",
+        what: "A round is acknowledged once it is written.",
+        file: "engine/src/store/round.rs",
+        text: "Ok(()) => flush(inner, &journal_file, &segment_writes).await,",
+        replacement: "Ok(()) => Ok(drop(flush(inner, &journal_file, &segment_writes))),",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "flush-the-journal-only",
+        what: "Where a flush reaches one file, the segments of a round are not flushed.",
+        file: "engine/src/store/round.rs",
+        text: "join(journal.sync(), join_all(writes.iter().map(|write| write.segment.sync()))).await;",
+        replacement: "join(journal.sync(), join_all(writes.iter().take(0).map(|write| write.segment.sync()))).await;",
+        test: POWER_FILE,
+    },
+    Fault {
+        name: "fill-without-a-flush",
+        what: "Extents count as filled before their zeros are durable.",
+        file: "engine/src/segment.rs",
+        text: "            position = position.plus(remaining.min(step_bytes));\n        }\n        self.file.sync_data().await",
+        replacement: "            position = position.plus(remaining.min(step_bytes));\n        }\n        Ok(())",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "release-the-ring-early",
+        what: "A checkpoint lets go of journal rounds whose pieces are not in their segments.",
+        file: "engine/src/store/checkpointing.rs",
+        text: "    write_back(&inner, |log| log.borrow().pinned_sequence.is_some_and(|sequence| sequence <= through)).await;\n    // What an offline log left in the journal is needed when it is recovered.\n    let pinned = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();\n    let tail = pinned.map_or(through + 1, |pinned| pinned.min(through + 1));",
+        replacement: "    let tail = through + 1;",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "forget-what-a-round-pins",
+        what: "A log does not know that its bytes are in the journal only.",
+        file: "engine/src/store/round.rs",
+        text: "piece.log.borrow_mut().pinned_sequence.get_or_insert(placement.sequence);",
+        replacement: "let _ = (piece, placement.sequence);",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "overwrite-live-rounds",
+        what: "A wrapped ring takes rounds over the place of live ones.",
+        file: "engine/src/journal.rs",
+        text: "return (self.head + bytes <= tail.position).then_some(self.head);",
+        replacement: "return (self.head + bytes <= self.capacity_bytes).then_some(self.head);",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "repeat-the-nonce",
+        what: "Rounds of an emptied ring pass for rounds of the next generation.",
+        file: "engine/src/journal.rs",
+        text: "nonce: env.random().next_u64(),",
+        replacement: "nonce: env.random().below(1),",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "note-what-is-not-durable",
+        what: "The journal says of a log's own round that it is durable.",
+        file: "engine/src/store/round.rs",
+        text: "kind: EntryKind::DurableEnd { position: log.in_segment.position, end_offset: log.in_segment.offset },",
+        replacement: "kind: EntryKind::DurableEnd { position: log.offsets.written().position, end_offset: log.offsets.written().offset },",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "keep-the-rest-of-a-cut-block",
+        what: "A cut does not zero the rest of the block it lies in.",
+        file: "engine/src/segment.rs",
+        text: "zeroed.as_mut_slice()[..kept].copy_from_slice(&block.as_slice()[..kept]);",
+        replacement: "zeroed.as_mut_slice().copy_from_slice(&block.as_slice()[..kept.max(BLOCK_BYTES)]);",
+        test: POWER_TORN,
+    },
+    Fault {
+        name: "keep-the-blocks-behind-a-cut",
+        what: "A cut leaves the blocks behind it in the file.",
+        file: "engine/src/segment.rs",
+        text: "self.file.truncate(end.block_ceil().get()).await?;",
+        replacement: "",
+        test: POWER_TORN,
+    },
+    Fault {
+        name: "trust-a-stale-checkpoint",
+        what: "A clean checkpoint counts although the journal is newer.",
+        file: "engine/src/recovery.rs",
+        text: "checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.clean) && journal_generation < generation;",
+        replacement: "checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.clean);",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "rename-before-the-flush",
+        what: "A checkpoint takes its name before its bytes are durable.",
+        file: "engine/src/checkpoint.rs",
+        text: "    file.sync_data().await?;\n    disk.rename(",
+        replacement: "    disk.rename(",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "forget-the-new-segments-name",
+        what: "A new segment is used before its name is durable.",
+        file: "engine/src/segment.rs",
+        text: "        disk.rename(&unfinished, &segment.path).await?;\n        disk.sync_dir(&directory).await?;",
+        replacement: "        disk.rename(&unfinished, &segment.path).await?;",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "accept-a-later-base-offset",
+        what: "A batch continues a log although offsets are missing before it.",
+        file: "engine/src/recovery/scan.rs",
+        text: "if found < expected || (found > expected && self.compacted.is_none()) {",
+        replacement: "if found < expected {",
+        test: SIM_DAMAGE,
+    },
+    Fault {
+        name: "do-not-rewrite-behind-a-failed-flush",
+        what: "Recovery takes for durable what it can read.",
+        file: "engine/src/recovery.rs",
+        text: "self.rewrite(segment, recorded.flushed_end, scanned.end.position).await?;",
+        replacement: "",
+        test: SIM_LIVES,
+    },
+    Fault {
+        name: "write-neighbours-at-once",
+        what: "Chunks of one log that share a block are written at the same time.",
+        file: "engine/src/store/round.rs",
+        text: "    for chunk in &write.chunks {\n        write.segment.write(Rc::clone(&chunk.buffer), chunk.start).await?;\n    }\n    Ok(())",
+        replacement: "    let writes = write.chunks.iter().map(|chunk| write.segment.write(Rc::clone(&chunk.buffer), chunk.start));\n    join_all(writes).await.into_iter().collect()",
+        test: SIM_LIVES,
+    },
+];
