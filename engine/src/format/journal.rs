@@ -17,7 +17,7 @@
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FORMAT_VERSION, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
 
 /// Where the ring starts in the journal file.
@@ -81,7 +81,9 @@ impl JournalHeader {
         let valid = raw.magic == JOURNAL_MAGIC
             && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[JOURNAL_CRC_START..])
             && raw.version.get() == FORMAT_VERSION
-            && raw.ring_bytes.get().is_multiple_of(RING_START);
+            && raw.ring_bytes.get().is_multiple_of(RING_START)
+            && raw.ring_bytes.get() <= NUMBER_MAX
+            && raw.generation.get() <= NUMBER_MAX;
         valid.then_some(())?;
         Some(Self {
             shard_index: u16::try_from(raw.shard_index.get()).ok()?,
@@ -304,6 +306,9 @@ fn decode_entries<'a>(mut entries: &[u8], mut pieces: &'a [u8]) -> Option<Vec<(E
         if raw.partition.get() < 0 || raw.segment_base.get() < 0 || raw.end_offset.get() < 0 {
             return None;
         }
+        if raw.position.get() > NUMBER_MAX {
+            return None;
+        }
         let (piece, rest) = pieces.split_at_checked(usize::try_from(raw.piece_bytes.get()).ok()?)?;
         pieces = rest;
         let position = Position::new(raw.position.get());
@@ -383,6 +388,22 @@ mod tests {
             assert_eq!(JournalHeader::decode(&block), None, "bit {bit}");
             block[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn numbers_that_nothing_reaches_are_refused() {
+        let header = JournalHeader { shard_index: 1, shard_count: 2, ring_bytes: 4096, generation: 5, nonce: 6 };
+        let mut block = vec![0; 4096];
+        for (ring_bytes, generation) in [(1 << 63, 5), (4096, u64::MAX)] {
+            JournalHeader { ring_bytes, generation, ..header }.encode(&mut block);
+            assert_eq!(JournalHeader::decode(&block), None);
+        }
+        let partition = PartitionId { topic: TopicId::from_bytes([9; 16]), partition: 4 };
+        let kind = EntryKind::DurableEnd { position: Position::new(NUMBER_MAX + 1), end_offset: Offset::ZERO };
+        let mut encoder = RoundEncoder::new(&mut block, 1);
+        encoder.add(&Entry { partition, segment_base: Offset::ZERO, kind }, b"");
+        encoder.finish(&RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        assert_eq!(Round::decode(&block, 77), None);
     }
 
     proptest::proptest! {

@@ -90,7 +90,9 @@ pub(crate) async fn read<E: Env>(
 }
 
 async fn read_ring<E: Env>(file: &<E::Disk as Disk>::File, ring_bytes: u64) -> io::Result<Vec<u8>> {
-    let mut ring = Vec::with_capacity(usize::try_from(ring_bytes.min(1 << 32)).unwrap_or(0));
+    // Memory is taken for what is there, whatever the header says.
+    let ring_bytes = ring_bytes.min(file.size_bytes().await?.saturating_sub(RING_START));
+    let mut ring = Vec::with_capacity(usize::try_from(ring_bytes).unwrap_or(0));
     while u64::try_from(ring.len()).is_ok_and(|bytes| bytes < ring_bytes) {
         let position = RING_START + u64::try_from(ring.len()).expect("the ring fits memory");
         let remaining = usize::try_from(RING_START + ring_bytes - position).unwrap_or(READ_BYTES);
@@ -202,6 +204,14 @@ mod tests {
         put_round(&mut ring, 0, 5, (3, 8192));
         put_round(&mut ring, BLOCK_BYTES, 6, (4, 12288));
         assert_eq!(sequences(&ring), Ok(vec![4, 5, 6]));
+    }
+
+    #[test]
+    fn the_last_number_of_all_is_a_number() {
+        let mut ring = vec![0; 2 * BLOCK_BYTES];
+        put_round(&mut ring, 0, u64::MAX - 1, (u64::MAX - 1, 0));
+        put_round(&mut ring, BLOCK_BYTES, u64::MAX, (u64::MAX - 1, 0));
+        assert_eq!(sequences(&ring), Ok(vec![u64::MAX - 1, u64::MAX]));
     }
 
     #[test]
