@@ -402,7 +402,13 @@ mod tests {
         let kind = EntryKind::DurableEnd { position: Position::new(NUMBER_MAX + 1), end_offset: Offset::ZERO };
         let mut encoder = RoundEncoder::new(&mut block, 1);
         encoder.add(&Entry { partition, segment_base: Offset::ZERO, kind }, b"");
-        encoder.finish(&RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        encoder.finish(&RoundHeader {
+            nonce: 77,
+            sequence: 3,
+            tail_sequence: 2,
+            tail_position: 8192,
+            flushed_sequence: 2,
+        });
         assert_eq!(Round::decode(&block, 77), None);
     }
 
