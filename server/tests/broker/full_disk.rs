@@ -18,8 +18,8 @@ use millrace_runtime::sim::{SimEnv, World};
 use millrace_runtime::{Clock, Env};
 
 use crate::client::{Client, batch, fetch_request, produce_request};
-use crate::each_seed;
 use crate::start::{Running, client_env};
+use crate::{each_seed, each_seed_of};
 
 const SETTINGS: &[&str] = &["millrace.reserve.bytes=8MiB", "log.retention.ms=-1"];
 /// Batches of each partition, and bytes of each: a topic takes about 50 MiB, in segments of 1 MiB.
@@ -85,7 +85,7 @@ const REFUSED: [i16; 2] = [ErrorCode::KafkaStorageError.code(); 2];
 
 #[test]
 fn deleting_goes_on_and_lets_producers_go_on() {
-    each_seed(async |world| {
+    each_seed_of(0..3, async |world| {
         let broker = Running::start(world, SETTINGS).await;
         let mut client = Client::connect(&client_env(world), broker.address).await;
         for topic in ["weather", "traffic"] {
