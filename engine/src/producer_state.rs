@@ -26,11 +26,12 @@ mod tests;
 pub use spill::{FinishedSpill, Spill, SpillBuilder, SpillMerge, SpillRead};
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use millrace_protocol::batch::BatchHeader;
 use thiserror::Error;
 
-use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch};
+use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch, ProducersHeader};
 use crate::model::{Offset, PartitionId};
 
 /// So many producers of one log in memory are a good reason to spill them.
@@ -267,6 +268,16 @@ impl ProducerStates {
         for (_, id) in spilled.into_iter().take(excess) {
             self.known.remove(&id);
         }
+    }
+
+    /// Whether a verdict would ask for this block now: the file that it is of is still the one.
+    pub fn expects(&self, read: &SpillRead) -> bool {
+        self.spill.as_ref().is_some_and(|spill| read.is_of(spill))
+    }
+
+    /// What the file of spilled producers says of itself; `None` when nothing is spilled.
+    pub fn spill_header(&self) -> Option<Rc<ProducersHeader>> {
+        self.spill.as_ref().map(|spill| Rc::clone(&spill.header))
     }
 
     /// Takes a producer back from the block that a verdict asked for. `false` when the block is damaged: the file has to

@@ -37,6 +37,7 @@ mod finish;
 mod maintenance;
 mod open;
 mod prepare;
+mod producers;
 mod read;
 mod round;
 mod space;
@@ -365,24 +366,27 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
-        open::ensure(inner, &log).await.map_err(AppendError::Offline)?;
-        self.roll_if_due(&log, batch);
-        prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
-        if inner.closing.get() {
-            return Err(AppendError::Closing);
-        }
+        let verdict = loop {
+            open::ensure(inner, &log).await.map_err(AppendError::Offline)?;
+            self.roll_if_due(&log, batch);
+            prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
+            if inner.closing.get() {
+                return Err(AppendError::Closing);
+            }
+            let verdict = log.borrow().producers.check(batch.header())?;
+            match verdict {
+                Verdict::NeedsSpilled(read) => producers::load(inner, &log, read).await,
+                verdict => break verdict,
+            }
+        };
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
         let throttle = if borrowed.config.internal { Duration::ZERO } else { inner.space.throttle() };
         let by_broker = borrowed.config.timestamp_type == TimestampType::LogAppendTime;
-        match borrowed.producers.check(batch.header())? {
-            Verdict::Append => {}
-            Verdict::Duplicate { base_offset, end_offset, timestamp } => {
-                let ticket = Ticket(borrowed.acknowledged(end_offset));
-                let append_time_ms = by_broker.then_some(timestamp);
-                return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
-            }
-            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
+        if let Verdict::Duplicate { base_offset, end_offset, timestamp } = verdict {
+            let ticket = Ticket(borrowed.acknowledged(end_offset));
+            let append_time_ms = by_broker.then_some(timestamp);
+            return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
         }
         if inner.space.full.get() && !borrowed.config.internal {
             return Err(AppendError::DiskFull { free_bytes: inner.space.free_bytes.get() });
@@ -398,6 +402,7 @@ impl<E: Env> Store<E> {
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
+        producers::consider(inner, &log);
         let append_time_ms = by_broker.then_some(now_ms);
         Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket: Ticket(ticket) })
     }
@@ -433,6 +438,11 @@ impl<E: Env> Store<E> {
     /// Memory of what was read from segments, in bytes.
     pub fn read_cache_bytes(&self) -> usize {
         self.inner.read_cache.memory_bytes()
+    }
+
+    /// Memory of all logs' idempotent producers, in bytes.
+    pub fn producer_bytes(&self) -> usize {
+        self.inner.logs.borrow().values().map(|log| log.borrow().producers.memory_bytes()).sum()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.
