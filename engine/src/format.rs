@@ -15,6 +15,10 @@ use crate::model::Offset;
 /// Version of the on-disk format as a whole; a directory of another version is refused.
 pub const FORMAT_VERSION: u32 = 2;
 
+/// The largest position or count in a structure that is believed. No file is longer than a signed number says, nothing
+/// counts further, and a sum with what memory holds stays in the number range.
+const NUMBER_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// The offset in a file name of twenty digits and `suffix`; every offset has one spelling.
 pub(crate) fn parse_offset_name(name: &str, suffix: &str) -> Option<Offset> {
     let digits = name.strip_suffix(suffix).filter(|digits| digits.len() == 20)?;

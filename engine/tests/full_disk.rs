@@ -76,9 +76,9 @@ fn a_full_disk_refuses_producers_and_nothing_else() {
             count
         });
         if seed % 2 == 0 {
-            world.crash_shards()
+            world.crash_shards();
         } else {
-            world.kill_shards()
+            world.kill_shards();
         }
         world.run(async {
             let env = world.env(0);

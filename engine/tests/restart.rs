@@ -309,3 +309,49 @@ fn damage_under_a_running_store_ends_reads_with_an_error() {
         assert!(matches!(read_all.0, Err(ReadError::Corrupt(_))), "{read_all:?}");
     }
 }
+
+/// A store with two batches of two records, and where in its segment the second one's base offset stands.
+async fn two_batches(env: &SimEnv) -> (Store<SimEnv>, u64) {
+    let store = open(env).await;
+    store.create(partition(0), LogConfig::default());
+    let mut builder = BatchBuilder::new(BatchFields::default());
+    (0..2).for_each(|_| builder.push(0, None, Some(b"value")));
+    let bytes = builder.build();
+    for _ in 0..2 {
+        let batch = BatchView::parse(&bytes).unwrap();
+        let appended = store.append(partition(0), &batch, LeaderEpoch::new(0)).await.unwrap();
+        appended.ticket.durable().await.unwrap();
+    }
+    (store, 4096 + u64::try_from(bytes.len()).unwrap())
+}
+
+#[test]
+fn a_base_offset_may_be_any_number() {
+    // No checksum covers it.
+    let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
+    for base_offset in [i64::MIN, -1, i64::MAX] {
+        let world = World::new(9, WorldConfig::default());
+        let read = world.run(async {
+            let (store, second) = two_batches(&world.env(0)).await;
+            store.close().await.unwrap();
+            let store = open(&world.env(0)).await;
+            assert_eq!(log_end(&store, partition(0)).await, 4);
+            world.disk().corrupt(&name, second, &base_offset.to_be_bytes());
+            let read = store.read(partition(0), Offset::new(1), 1 << 20, FirstBatch::WholeEvenIfLarger).await;
+            read.map(|read| read.bytes)
+        });
+        assert!(read.is_ok_and(|bytes| bytes > 0), "{base_offset}");
+
+        let world = World::new(9, WorldConfig::default());
+        let second = world.run(async { two_batches(&world.env(0)).await.1 });
+        world.crash_shards();
+        // The first start brings both batches from the journal to the segment.
+        world.run(async { assert_eq!(log_end(&open(&world.env(0)).await, partition(0)).await, 4) });
+        world.kill_shards();
+        world.disk().corrupt(&name, second, &base_offset.to_be_bytes());
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            assert_eq!(store.recovered().await.damage.len(), 1, "{base_offset}");
+        });
+    }
+}

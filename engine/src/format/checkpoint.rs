@@ -6,7 +6,7 @@
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FORMAT_VERSION, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, TopicId};
 
 const MAGIC: [u8; 8] = *b"MRCHECKP";
@@ -124,6 +124,9 @@ impl Checkpoint {
         if header.magic != MAGIC || header.version.get() != FORMAT_VERSION {
             return None;
         }
+        if header.journal_generation.get() > NUMBER_MAX || header.journal_tail.get() > NUMBER_MAX {
+            return None;
+        }
         let entry_count = usize::try_from(header.entry_count.get()).ok()?;
         let used_bytes = entry_count.checked_mul(ENTRY_BYTES)?.checked_add(HEADER_BYTES)?;
         let used = bytes.get(..used_bytes)?;
@@ -144,7 +147,7 @@ impl Checkpoint {
 fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
     let raw = RawEntry::read_from_bytes(bytes).ok()?;
     let numbers = [raw.start_offset, raw.segment_base, raw.end_offset];
-    if raw.partition.get() < 0 || numbers.iter().any(|number| number.get() < 0) {
+    if raw.partition.get() < 0 || raw.position.get() > NUMBER_MAX || numbers.iter().any(|number| number.get() < 0) {
         return None;
     }
     Some(CheckpointEntry {
@@ -193,6 +196,31 @@ mod tests {
         for cut in 0..used {
             assert_eq!(Checkpoint::decode(&bytes[..cut]), None, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn numbers_that_nothing_reaches_are_refused() {
+        let checkpoint =
+            Checkpoint { journal_generation: 8, journal_tail: 3, shard_count: 2, clean: true, entries: Vec::new() };
+        let decoded = |checkpoint: &Checkpoint| {
+            let mut bytes = vec![0; 4096];
+            checkpoint.encode(&mut bytes);
+            Checkpoint::decode(&bytes)
+        };
+        let largest = Checkpoint { journal_generation: NUMBER_MAX, journal_tail: NUMBER_MAX, ..checkpoint.clone() };
+        assert_eq!(decoded(&largest), Some(largest.clone()));
+        assert_eq!(decoded(&Checkpoint { journal_generation: u64::MAX, ..checkpoint.clone() }), None);
+        assert_eq!(decoded(&Checkpoint { journal_tail: u64::MAX, ..checkpoint.clone() }), None);
+        let entry = CheckpointEntry {
+            partition: PartitionId { topic: TopicId::from_bytes([3; 16]), partition: 1 },
+            leader_epoch: LeaderEpoch::new(6),
+            start_offset: Offset::ZERO,
+            segment_base: Offset::ZERO,
+            position: Position::new(NUMBER_MAX + 1),
+            end_offset: Offset::new(12),
+            settled: false,
+        };
+        assert_eq!(decoded(&Checkpoint { entries: vec![entry], ..checkpoint }), None);
     }
 
     proptest::proptest! {

@@ -12,7 +12,7 @@ use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::segment_header::RECORDS_START;
-use super::{FORMAT_VERSION, parse_offset_name, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, parse_offset_name, put};
 use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position, TopicId};
 
 const MAGIC: [u8; 8] = *b"MRSEGIDX";
@@ -168,8 +168,7 @@ impl SegmentSummary {
             return None;
         }
         let (base_offset, end_offset) = (header.base_offset.get(), header.end_offset.get());
-        // A file is never longer than a signed number says, and positions beyond would overflow when rounded up.
-        let position_valid = (RECORDS_START.get()..=i64::MAX.unsigned_abs()).contains(&header.end_position.get());
+        let position_valid = (RECORDS_START.get()..=NUMBER_MAX).contains(&header.end_position.get());
         let end_position = Position::new(header.end_position.get());
         let timestamp_max = Some(header.timestamp_max.get()).filter(|timestamp| *timestamp != TIMESTAMP_NONE);
         let has_batches = end_position > RECORDS_START;

@@ -17,7 +17,7 @@
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FORMAT_VERSION, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
 
 /// Where the ring starts in the journal file.
@@ -81,7 +81,9 @@ impl JournalHeader {
         let valid = raw.magic == JOURNAL_MAGIC
             && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[JOURNAL_CRC_START..])
             && raw.version.get() == FORMAT_VERSION
-            && raw.ring_bytes.get().is_multiple_of(RING_START);
+            && raw.ring_bytes.get().is_multiple_of(RING_START)
+            && raw.ring_bytes.get() <= NUMBER_MAX
+            && raw.generation.get() <= NUMBER_MAX;
         valid.then_some(())?;
         Some(Self {
             shard_index: u16::try_from(raw.shard_index.get()).ok()?,
@@ -106,7 +108,8 @@ struct RawRound {
     tail_sequence: U64,
     tail_position: U64,
     entry_count: U32,
-    reserved: [u8; 12],
+    flushed_sequence: U64,
+    reserved: [u8; 4],
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -181,6 +184,9 @@ pub struct RoundHeader {
     pub tail_sequence: u64,
     /// Where that round starts, in bytes from the start of the ring.
     pub tail_position: u64,
+    /// The newest round that was flushed before this one was written; 0 when none was. Below `sequence`. Rounds behind
+    /// it may be missing after the loss of power.
+    pub flushed_sequence: u64,
 }
 
 /// Lays a round out in memory before it is written.
@@ -244,7 +250,8 @@ impl<'a> RoundEncoder<'a> {
             tail_sequence: U64::new(header.tail_sequence),
             tail_position: U64::new(header.tail_position),
             entry_count: U32::new(u32::try_from(entry_count).expect("entries fit the round")),
-            reserved: [0; 12],
+            flushed_sequence: U64::new(header.flushed_sequence),
+            reserved: [0; 4],
         };
         put(self.target, raw.as_bytes());
         raw.crc = U32::new(crc32c::crc32c(&self.target[ROUND_CRC_START..self.piece_position]));
@@ -279,6 +286,7 @@ impl<'a> Round<'a> {
             sequence: raw.sequence.get(),
             tail_sequence: raw.tail_sequence.get(),
             tail_position: raw.tail_position.get(),
+            flushed_sequence: raw.flushed_sequence.get(),
         };
         // The header's own fields are inside the checksum, except magic and crc.
         let checked = used.get(ROUND_CRC_START..)?;
@@ -296,6 +304,9 @@ fn decode_entries<'a>(mut entries: &[u8], mut pieces: &'a [u8]) -> Option<Vec<(E
         let (raw, rest) = RawEntry::read_from_prefix(entries).ok()?;
         entries = rest;
         if raw.partition.get() < 0 || raw.segment_base.get() < 0 || raw.end_offset.get() < 0 {
+            return None;
+        }
+        if raw.position.get() > NUMBER_MAX {
             return None;
         }
         let (piece, rest) = pieces.split_at_checked(usize::try_from(raw.piece_bytes.get()).ok()?)?;
@@ -334,10 +345,19 @@ mod tests {
         let mut encoder = RoundEncoder::new(&mut memory, 2);
         encoder.add(&piece, b"bytes");
         encoder.add(&durable, b"");
-        encoder.finish(&RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        encoder.finish(&RoundHeader {
+            nonce: 77,
+            sequence: 3,
+            tail_sequence: 2,
+            tail_position: 8192,
+            flushed_sequence: 2,
+        });
         let round = Round::decode(&memory, 77).expect("what was encoded decodes");
         assert_eq!(round.entries, vec![(piece, b"bytes".as_slice()), (durable, b"".as_slice())]);
-        assert_eq!(round.header, RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        assert_eq!(
+            round.header,
+            RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192, flushed_sequence: 2 }
+        );
         assert_eq!(round.bytes, 4096);
         memory
     }
@@ -368,6 +388,28 @@ mod tests {
             assert_eq!(JournalHeader::decode(&block), None, "bit {bit}");
             block[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn numbers_that_nothing_reaches_are_refused() {
+        let header = JournalHeader { shard_index: 1, shard_count: 2, ring_bytes: 4096, generation: 5, nonce: 6 };
+        let mut block = vec![0; 4096];
+        for (ring_bytes, generation) in [(1 << 63, 5), (4096, u64::MAX)] {
+            JournalHeader { ring_bytes, generation, ..header }.encode(&mut block);
+            assert_eq!(JournalHeader::decode(&block), None);
+        }
+        let partition = PartitionId { topic: TopicId::from_bytes([9; 16]), partition: 4 };
+        let kind = EntryKind::DurableEnd { position: Position::new(NUMBER_MAX + 1), end_offset: Offset::ZERO };
+        let mut encoder = RoundEncoder::new(&mut block, 1);
+        encoder.add(&Entry { partition, segment_base: Offset::ZERO, kind }, b"");
+        encoder.finish(&RoundHeader {
+            nonce: 77,
+            sequence: 3,
+            tail_sequence: 2,
+            tail_position: 8192,
+            flushed_sequence: 2,
+        });
+        assert_eq!(Round::decode(&block, 77), None);
     }
 
     proptest::proptest! {

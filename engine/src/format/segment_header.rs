@@ -5,7 +5,7 @@
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{FORMAT_VERSION, put};
+use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
 
 /// Where the first record batch of a segment starts.
@@ -80,7 +80,8 @@ impl SegmentHeader {
             && raw.partition.get() >= 0
             && raw.base_offset.get() >= 0
             && (raw.compacted_end.get() == -1 || raw.compacted_end.get() >= raw.base_offset.get())
-            && (raw.compacted_end.get() == -1 || raw.compacted_position.get() >= RECORDS_START.get());
+            && (raw.compacted_end.get() == -1
+                || (RECORDS_START.get()..=NUMBER_MAX).contains(&raw.compacted_position.get()));
         valid.then(|| Self {
             partition: PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() },
             base_offset: Offset::new(raw.base_offset.get()),

@@ -8,6 +8,7 @@
 //!    the first segment in which something does not continue it.
 //! 4. Make that end final: remove later segments, write once more what is not known to be flushed, cut the rest off.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env};
 use zerocopy::FromBytes;
 
 use super::pieces::put_back;
-use super::scan::{self, Scan};
+use super::scan::{self, Remainder, Scan};
 use super::{LogOutcome, OpenLogError};
 use crate::format::index;
 use crate::format::segment_header::RECORDS_START;
@@ -78,8 +79,14 @@ impl<E: Env> LogOpener<'_, E> {
             return Ok((OpenedLog::empty(self.recorded.start_offset), LogOutcome::default()));
         }
         self.check_present(&bases).await?;
+        let mut restored = BTreeMap::new();
         for piece in &self.recorded.pieces {
-            put_back(self.env, self.logs, self.id, piece).await?;
+            if let Some(segment) = put_back(self.env, self.logs, self.id, piece).await? {
+                restored.insert(segment.base_offset(), segment);
+            }
+        }
+        for segment in restored.values() {
+            segment.sync().await?;
         }
         let mut sealed = Vec::new();
         let mut outcome = LogOutcome::default();
@@ -102,14 +109,23 @@ impl<E: Env> LogOpener<'_, E> {
         // It was an earlier life's.
         segment_files::remove_spilled(self.env, &self.directory).await?;
         let mut bases: Vec<_> = names.iter().filter_map(|entry| segment::parse_file_name(&entry.name)).collect();
+        // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
+        // Where the log is recorded to be durable, the names up to there are too.
+        let mut are_durable = bases.iter().max().copied() <= self.recorded.segment_base;
         for entry in &names {
             let orphan = index::parse_file_name(&entry.name).is_some_and(|base| !bases.contains(&base));
             if is_unfinished(&entry.name) || orphan {
                 disk.remove_file(&self.directory.join(&entry.name)).await?;
+                are_durable = false;
             } else if entry.name == NEXT_FILE_NAME {
                 let path = self.directory.join(&entry.name);
+                are_durable = false;
                 match Segment::open_by_header(self.env, path.clone(), self.id).await? {
                     Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
+                        // That the header can be read does not prove that it is on the device, and a segment that has its
+                        // name without it would be damaged.
+                        segment.write_header(self.env, self.id, None).await?;
+                        segment.sync().await?;
                         segment.rename(self.env).await?;
                         bases.push(segment.base_offset());
                     }
@@ -118,8 +134,9 @@ impl<E: Env> LogOpener<'_, E> {
                 }
             }
         }
-        // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
-        disk.sync_dir(&self.directory).await?;
+        if !are_durable {
+            disk.sync_dir(&self.directory).await?;
+        }
         bases.sort_unstable();
         Ok(bases)
     }
@@ -196,9 +213,18 @@ impl<E: Env> LogOpener<'_, E> {
             let (id, count_max) = (self.id, self.producer_count_max);
             let producers = segment_files::read_producers(self.env, &self.directory, id, end_offset, count_max).await?;
             let Some(producers) = producers else { continue };
+            let mut leader_epoch = index.epochs.last().map(|last| last.epoch);
+            if let Some(before) = place.checked_sub(1).filter(|_| leader_epoch.is_none()) {
+                // Nothing was in the segment yet: the last batch is in the one before.
+                let before = segment_files::read_index(self.env, &self.directory, self.id, bases[before]).await?;
+                leader_epoch = before.and_then(|(_, index)| index.epochs.last().map(|last| last.epoch));
+                if leader_epoch.is_none() {
+                    continue;
+                }
+            }
             let mut scan = Scan::of_segment(*base, None, producers);
             scan.end = Mark { offset: end_offset, position: index.end };
-            scan.leader_epoch = index.epochs.last().map_or(LeaderEpoch::new(-1), |last| last.epoch);
+            scan.leader_epoch = leader_epoch.unwrap_or(LeaderEpoch::new(-1));
             (scan.index, scan.epochs) = (index.offsets, index.epochs);
             return Ok((place, Some(scan)));
         }
@@ -250,21 +276,29 @@ impl<E: Env> LogOpener<'_, E> {
         let later: Vec<_> = bases.iter().filter(|other| **other > base).collect();
         for other in &later {
             let unacknowledged = Segment::open(self.env, self.logs, self.id, **other).await?;
-            outcome.cut_bytes += scan::remainder_bytes(&unacknowledged, RECORDS_START).await?;
+            outcome.cut_bytes += scan::remainder(&unacknowledged, RECORDS_START).await?.bytes;
             self.env.disk().remove_file(unacknowledged.path()).await?;
         }
         if !later.is_empty() {
             self.env.disk().sync_dir(&self.directory).await?;
         }
         let end = scan.end.position;
-        outcome.cut_bytes += scan::remainder_bytes(segment, end).await?;
-        let flushed = if self.recorded.segment_base == Some(base) { self.recorded.end.position } else { RECORDS_START };
-        rewrite(segment, flushed.max(*scanned_from).min(end), end).await?;
+        let Remainder { bytes, is_all } = scan::remainder(segment, end).await?;
+        outcome.cut_bytes += bytes;
+        let recorded = self.recorded.segment_base == Some(base);
+        // Of a segment that nothing is recorded of, not even the header is known to be flushed.
+        let flushed =
+            if recorded { self.recorded.end.position.max(*scanned_from).min(end) } else { Position::default() };
+        if flushed == end && bytes == 0 && is_all {
+            // It ends where it is recorded to, and there are only zeros behind.
+            return Ok(());
+        }
+        rewrite(segment, flushed, end).await?;
         // Segments between the recorded one and this one may never have been flushed either.
         let between = bases.iter().filter(|other| **other < base && Some(**other) >= self.recorded.segment_base);
         for other in between {
             let recorded = self.recorded.segment_base == Some(*other);
-            let start = if recorded { self.recorded.end.position } else { RECORDS_START };
+            let start = if recorded { self.recorded.end.position } else { Position::default() };
             let segment = Segment::open(self.env, self.logs, self.id, *other).await?;
             let end = Position::new(segment.size_bytes().await?).block_floor();
             rewrite(&segment, start, end).await?;

@@ -88,7 +88,6 @@ async fn scan<E: Env>(env: &E, segment: &Segment<E>, scan: &mut Scan, limit: Opt
         let window_start = scan.end.position.block_floor();
         let Some(buffer) = segment.read(window_start, window_bytes).await? else { return Ok(()) };
         let window = buffer.as_slice();
-        let consumed_from = scan.end.position;
         let step = loop {
             let bytes = &window[scan.end.position.bytes_since(window_start)..];
             match scan.take(bytes) {
@@ -103,8 +102,9 @@ async fn scan<E: Env>(env: &E, segment: &Segment<E>, scan: &mut Scan, limit: Opt
                 return Ok(());
             }
             Step::Incomplete { bytes } => {
-                let at_end_of_file = window.len() < window_bytes;
-                if at_end_of_file && scan.end.position == consumed_from {
+                // A damaged length may be any number: no memory is taken for more than there is.
+                let file_end = Position::new(segment.size_bytes().await?);
+                if scan.end.position.plus(bytes) > file_end {
                     scan.stop = "a batch is cut off by the end of the file";
                     return Ok(());
                 }
@@ -134,8 +134,9 @@ impl Scan {
             Err(_) => return Step::Stop("a batch's checksum or header does not hold"),
         };
         let header = batch.header();
-        let skipped = header.base_offset.get() - self.end.offset.get();
-        if skipped < 0 || (skipped > 0 && self.compacted.is_none()) {
+        // The checksum does not cover the base offset: it may be any number.
+        let (found, expected) = (header.base_offset.get(), self.end.offset.get());
+        if found < expected || (found > expected && self.compacted.is_none()) {
             return Step::Stop("a batch's base offset is not the expected one");
         }
         let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
@@ -164,11 +165,22 @@ pub(crate) fn damage<E: Env>(segment: &Segment<E>, scan: &Scan, recorded: Mark) 
     Corruption { file: segment.path().to_owned(), position, what }
 }
 
-/// How many bytes from `end` on, up to the last one that is not zero, a cut at `end` takes away.
-pub(crate) async fn remainder_bytes<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<usize> {
+/// What lies behind the end of a log.
+pub(crate) struct Remainder {
+    /// Bytes up to the last one that is not zero.
+    pub(crate) bytes: usize,
+    /// All that lies there was looked at.
+    pub(crate) is_all: bool,
+}
+
+/// What a cut at `end` takes away.
+pub(crate) async fn remainder<E: Env>(segment: &Segment<E>, end: Position) -> io::Result<Remainder> {
     let start = end.block_floor();
     let skipped = end.bytes_since(start);
-    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else { return Ok(0) };
+    let Some(buffer) = segment.read(start, REMAINDER_BYTES_MAX).await? else {
+        return Ok(Remainder { bytes: 0, is_all: true });
+    };
+    let is_all = buffer.as_slice().len() < REMAINDER_BYTES_MAX;
     let rest = buffer.as_slice().get(skipped..).unwrap_or_default();
-    Ok(rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+    Ok(Remainder { bytes: rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1), is_all })
 }

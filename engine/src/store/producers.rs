@@ -121,14 +121,22 @@ pub(super) fn fit_budget<E: Env>(inner: &Rc<Inner<E>>) {
 /// Leaves about `known_count` producers of a log in memory.
 fn spill_down_to<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, known_count: usize) {
     let mut borrowed = log.borrow_mut();
+    if borrowed.finishing {
+        return;
+    }
     // Those that only were asked for are in the file as they are.
-    borrowed.producers.shrink_to(known_count);
+    shrink(&mut borrowed, known_count);
     let many = borrowed.producers.known_count() > known_count;
-    let idle = borrowed.recorded.is_none() && borrowed.active.is_some() && !borrowed.finishing;
+    let idle = borrowed.recorded.is_none() && borrowed.active.is_some();
     if many && idle && !inner.stopped.get() && !inner.space.full.get() {
         borrowed.finishing = true;
         inner.env.tasks().spawn(TaskClass::Background, run_spill(Rc::clone(inner), Rc::clone(log), known_count));
     }
+}
+
+fn shrink<E: Env>(log: &mut Log<E>, known_count: usize) {
+    let durable_end = log.offsets.durable().offset;
+    log.producers.shrink_to(known_count, durable_end);
 }
 
 async fn run_spill<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, known_count: usize) {
@@ -138,7 +146,7 @@ async fn run_spill<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, known_count: 
     log.borrow_mut().finishing = false;
     if log.borrow().life == life {
         match result {
-            Ok(()) => log.borrow_mut().producers.shrink_to(known_count),
+            Ok(()) => shrink(&mut log.borrow_mut(), known_count),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 inner.fail_log(&log, &prepare::failure("reading spilled producers", &error));
             }

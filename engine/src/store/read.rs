@@ -222,8 +222,7 @@ impl<B: millrace_runtime::Buffer> Window<B> {
             if batch_bytes(&header) < BATCH_BYTES_MIN || batch_end > self.end_max {
                 return Walk::Damaged { position, what: "a batch's length leaves the log" };
             }
-            let last_offset = header.base_offset.get() + i64::from(header.last_offset_delta.get());
-            if start.is_some() || last_offset >= from.get() {
+            if start.is_some() || header.last_offset() >= from.get() {
                 let within = batch_end.bytes_since(*start.get_or_insert(position)) <= bytes_max;
                 let is_first = start == Some(position);
                 let allowed = within || (is_first && first == FirstBatch::WholeEvenIfLarger);

@@ -5,6 +5,7 @@ mod admin;
 mod client;
 mod compacted;
 mod configs;
+mod full_disk;
 mod hostile;
 mod retention;
 mod start;

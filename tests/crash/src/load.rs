@@ -14,7 +14,7 @@ use millrace_runtime::{Env, TaskClass, TaskHandle, Tasks};
 use millrace_sim::batches;
 use millrace_sim::broker::Tuning;
 use millrace_sim::dice::Dice;
-use millrace_sim::workload::{Workload, Writer};
+use millrace_sim::workload::{Sizes, Workload, Writer};
 
 use crate::ledger::{Recovered, RecoveredLog};
 use crate::trace::{Event, Recorder, Taken};
@@ -143,7 +143,7 @@ impl<E: Env> Client<E> {
                 self.pause().await;
             }
             self.store.room().await;
-            let bytes = self.batch(writer.sizes.bytes(&self.dice));
+            let bytes = self.batch(writer.sizes);
             let batch = BatchView::parse(&bytes).expect("the builder builds valid batches");
             let appended = self.store.append(id, &batch, self.epoch).await;
             let appended = appended.map_err(|error: AppendError| format!("{id}: an append failed: {error}"))?;
@@ -169,12 +169,13 @@ impl<E: Env> Client<E> {
         Ok(())
     }
 
-    /// A batch that no other is like.
-    fn batch(&self, bytes: usize) -> Vec<u8> {
+    /// A batch that no other is like. Those of one size are of one record each: any of them could stand in another's place.
+    fn batch(&self, sizes: Sizes) -> Vec<u8> {
         let identity = self.identities.get();
         self.identities.set(identity + 1);
-        let records = if self.dice.one_in(3) { self.dice.size(1, 5) } else { 1 };
-        batches::build(identity, bytes, records)
+        let several = matches!(sizes, Sizes::Between(..)) && self.dice.one_in(3);
+        let records = if several { self.dice.size(1, 5) } else { 1 };
+        batches::build(identity, sizes.bytes(&self.dice), records)
     }
 
     /// Lets others run: turns, not time, so that a run on the machine is not slower than it must be.

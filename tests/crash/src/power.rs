@@ -23,7 +23,7 @@ use millrace_runtime::sim::{World, WorldConfig};
 use millrace_sim::broker::Tuning;
 use millrace_sim::dice::{Dice, mix};
 use millrace_sim::life::epoch;
-use millrace_sim::workload::{Workload, partition};
+use millrace_sim::workload::{Configs, Sizes, Workload, Writer, partition};
 
 use crate::device::{Device, Image};
 use crate::ledger::{Ledger, Recovered};
@@ -34,18 +34,32 @@ use crate::trace::{Event, Recorder};
 
 /// Logs of a run, at most.
 const LOGS: usize = 5;
-/// The power fails at one acknowledgement in so many.
-const ACKNOWLEDGEMENT_ONE_IN: u64 = 3;
-/// The power fails at one in so many events that are no acknowledgements.
-const OTHER_EVENT_ONE_IN: u64 = 60;
-/// The same while a name is not durable: such moments are short and rare.
-const UNSETTLED_ONE_IN: u64 = 8;
-/// One image in so many is recovered from a real directory too.
-const REAL_ONE_IN: u64 = 60;
-/// One image in so many has a second life.
-const SECOND_LIFE_ONE_IN: u64 = 20;
-/// In a second life the power fails at one acknowledgement in so many.
-const SECOND_ACKNOWLEDGEMENT_ONE_IN: u64 = 6;
+/// A writer sends about this much, at most: an image takes as long as it has bytes, and many are worth more than large ones.
+const WRITER_BYTES_MAX: usize = 512 * 1024;
+
+/// How often the power fails, and what is done with an image: once in so many times each.
+#[derive(Clone, Copy, Debug)]
+struct Sampling {
+    /// At an acknowledgement.
+    acknowledgement: u64,
+    /// At another event while a name is not durable: such moments are short and rare.
+    unsettled_name: u64,
+    /// At any other event.
+    other: u64,
+    /// An image is recovered from a real directory too.
+    real: u64,
+    /// An image has a second life.
+    second_life: u64,
+}
+
+const BROAD: Sampling = Sampling { acknowledgement: 3, unsettled_name: 8, other: 60, real: 60, second_life: 20 };
+const BROAD_SECOND: Sampling =
+    Sampling { acknowledgement: 6, unsettled_name: 8, other: 60, real: 60, second_life: NEVER };
+/// Little is done, and looked at closely.
+const CLOSE: Sampling = Sampling { acknowledgement: 30, unsettled_name: 20, other: 2, real: 1000, second_life: 1 };
+const CLOSE_SECOND: Sampling =
+    Sampling { acknowledgement: 1, unsettled_name: 8, other: 8, real: 1000, second_life: NEVER };
+const NEVER: u64 = u64::MAX;
 
 /// Where a run is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +86,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, other: Self) {
+    /// Adds what another run did.
+    pub fn add(&mut self, other: Self) {
         self.acknowledgements += other.acknowledgements;
         self.images += other.images;
         self.real_recoveries += other.real_recoveries;
@@ -90,21 +105,72 @@ struct Recording {
     recovered: Recovered,
 }
 
-/// Records one load and has the power fail all over it. An error says what an image had lost or invented.
+/// Two loads, the second for images of the first, and where they are cut off.
+struct Plan {
+    first: Load,
+    second: Load,
+    sampling: [Sampling; 2],
+}
+
+/// Records a load of every kind of client and has the power fail all over it. An error says what an image had lost or
+/// invented.
 pub fn run(seed: u64, machine: Machine, nature: Nature) -> Result<Tally, String> {
     let dice = Dice::new(seed, 1);
-    let load = Load {
+    let mut workload = Workload::draw(&dice, dice.size(2, LOGS), dice.pick(&[20, 60, 120]), epoch(0));
+    for writer in &mut workload.writers {
+        let (Sizes::Equal(bytes) | Sizes::Between(_, bytes)) = writer.sizes;
+        writer.batch_count = writer.batch_count.min(1 + WRITER_BYTES_MAX / bytes);
+    }
+    let first = Load {
         tuning: Tuning::draw(&dice, 1),
-        workload: Workload::draw(&dice, dice.size(2, LOGS), dice.pick(&[20, 60, 120]), epoch(0)),
+        workload,
         seed: dice.draw(),
         identity_start: 0,
         sessions: dice.pick(&[1, 2]),
     };
-    let recording = match machine {
-        Machine::Simulated => record_simulated(&Image::default(), seed, nature, &load, &[])?,
-        Machine::Real => record_real(nature, &load)?,
+    // A batch of the first life that comes back shows the sooner the less it differs: often in its content alone.
+    let workload = Workload { epoch: epoch(dice.pick(&[0, 0, 1])), ..first.workload.clone() };
+    let second = Load { workload, seed: dice.draw(), identity_start: SECOND_IDENTITIES, ..first.clone() };
+    Plan { first, second, sampling: [BROAD, BROAD_SECOND] }.run(seed, machine, nature, &dice)
+}
+
+/// Records a burst of batches of one size, which go to a segment in one round, and cuts it off everywhere. Then a few more
+/// batches of that size are sent, and cut off too: what was whole behind the first cut would fit behind them.
+pub fn run_torn_burst(seed: u64, nature: Nature) -> Result<Tally, String> {
+    let dice = Dice::new(seed, 2);
+    let sizes = Sizes::Equal(dice.pick(&[512, 600, 1024, 2048, 5000]));
+    let writer = Writer {
+        partition: partition(0),
+        sizes,
+        batch_count: dice.size(40, 90),
+        waits_one_in: NEVER,
+        pauses_one_in: NEVER,
+        reads_one_in: NEVER,
     };
-    Examination { seed, nature, load, life: 0 }.run(&Image::default(), &recording, Ledger::default(), &dice)
+    let load = |writer: Writer, identity_start: u64| Load {
+        tuning: Tuning::draw(&dice, 1),
+        workload: Workload { writers: vec![writer], configs: Configs::default(), epoch: epoch(0) },
+        seed: dice.draw(),
+        identity_start,
+        sessions: 1,
+    };
+    let few = Writer { batch_count: 2, waits_one_in: 1, ..writer };
+    let plan = Plan { first: load(writer, 0), second: load(few, SECOND_IDENTITIES), sampling: [CLOSE, CLOSE_SECOND] };
+    plan.run(seed, Machine::Simulated, nature, &dice)
+}
+
+/// Identities of a second life's batches start here.
+const SECOND_IDENTITIES: u64 = 1 << 32;
+
+impl Plan {
+    fn run(&self, seed: u64, machine: Machine, nature: Nature, dice: &Dice) -> Result<Tally, String> {
+        let recording = match machine {
+            Machine::Simulated => record_simulated(&Image::default(), seed, nature, &self.first, &[])?,
+            Machine::Real => record_real(nature, &self.first)?,
+        };
+        let examination = Examination { plan: self, seed, nature, life: 0 };
+        examination.run(&Image::default(), &recording, Ledger::default(), dice)
+    }
 }
 
 /// Every log that a load may write.
@@ -165,14 +231,15 @@ async fn record<E: Env>(
 }
 
 /// Cuts one recorded life off, over and over.
-struct Examination {
+struct Examination<'a> {
+    plan: &'a Plan,
     seed: u64,
     nature: Nature,
-    load: Load,
-    life: u64,
+    /// 0 or 1.
+    life: usize,
 }
 
-impl Examination {
+impl Examination<'_> {
     fn run(&self, base: &Image, recording: &Recording, mut ledger: Ledger, dice: &Dice) -> Result<Tally, String> {
         let mut device = Device::new(base, self.nature.scope);
         let mut tally = Tally::default();
@@ -184,11 +251,11 @@ impl Examination {
             ledger.follow(event);
             let acknowledgement = matches!(event, Event::Acknowledged { .. });
             tally.acknowledgements += usize::from(acknowledgement);
-            let one_in = match (acknowledgement, self.life) {
-                (true, 0) => ACKNOWLEDGEMENT_ONE_IN,
-                (true, _) => SECOND_ACKNOWLEDGEMENT_ONE_IN,
-                (false, _) if device.has_unsettled_names() => UNSETTLED_ONE_IN,
-                (false, _) => OTHER_EVENT_ONE_IN,
+            let sampling = self.plan.sampling[self.life];
+            let one_in = match acknowledgement {
+                true => sampling.acknowledgement,
+                false if device.has_unsettled_names() => sampling.unsettled_name,
+                false => sampling.other,
             };
             if dice.one_in(one_in) {
                 let image = device.lose_power(dice);
@@ -200,7 +267,7 @@ impl Examination {
     }
 
     fn examine(&self, image: &Image, ledger: &Ledger, dice: &Dice, tally: &mut Tally) -> Result<(), String> {
-        let (tuning, logs) = (&self.load.tuning, logs());
+        let (tuning, logs, sampling) = (&self.plan.first.tuning, logs(), self.plan.sampling[self.life]);
         let seed = dice.draw();
         let recovered = place::recover_simulated(image, seed, tuning, &logs)?;
         ledger.check(&recovered)?;
@@ -208,7 +275,7 @@ impl Examination {
         tally.fingerprint = recovered.logs.values().fold(mix(tally.fingerprint ^ seed), |hash, log| {
             mix(hash ^ u64::try_from(log.end.get()).expect("offsets are not negative"))
         });
-        if dice.one_in(REAL_ONE_IN) {
+        if dice.one_in(sampling.real) {
             let folder = places::fresh_folder();
             place::materialise(image, folder.path()).expect("the build folder takes an image");
             let real = place::recover_real(folder.path(), tuning, &logs);
@@ -217,7 +284,7 @@ impl Examination {
             }
             tally.real_recoveries += 1;
         }
-        if self.life == 0 && dice.one_in(SECOND_LIFE_ONE_IN) {
+        if dice.one_in(sampling.second_life) {
             tally.add(self.second_life(image, ledger, dice)?);
         }
         Ok(())
@@ -225,11 +292,8 @@ impl Examination {
 
     /// Recovers an image, works on it, and has the power fail again.
     fn second_life(&self, image: &Image, ledger: &Ledger, dice: &Dice) -> Result<Tally, String> {
-        // A batch of the first life that comes back shows the sooner the less it differs: often in its content alone.
-        let workload = Workload { epoch: epoch(dice.pick(&[0, 0, 1])), ..self.load.workload.clone() };
-        let load = Load { workload, seed: dice.draw(), identity_start: 1 << 32, ..self.load.clone() };
-        let recording = record_simulated(image, dice.draw(), self.nature, &load, &logs())?;
-        let life = Self { load, life: 1, nature: self.nature, seed: self.seed };
+        let recording = record_simulated(image, dice.draw(), self.nature, &self.plan.second, &logs())?;
+        let life = Examination { plan: self.plan, life: 1, nature: self.nature, seed: self.seed };
         let tally = life.run(image, &recording, ledger.clone(), dice)?;
         Ok(Tally { second_lives: 1, ..tally })
     }

@@ -1,5 +1,5 @@
-//! What the tests in tests/compat and tests/crash need beside Rust: foreign clients, the real data they publish, and a small
-//! disk.
+//! What the tests need beside Rust: for tests/compat and tests/crash foreign clients, the real data they publish and a
+//! small disk, for tests/fuzz a C++ compiler.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
 //! `target/compat` and is bound to a file in tests/compat/clients, whose copy lies beside the installed files as the mark
@@ -23,6 +23,9 @@ const PACKAGES: &[(&[&str], &str)] = &[
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),
 ];
 
+/// The same for what the fuzzer is built with.
+const COMPILER: &[(&[&str], &str)] = &[(&["c++", "--version"], "g++")];
+
 /// Where the foreign clients are described, and where they go.
 struct Places<'a> {
     root: &'a Path,
@@ -31,18 +34,23 @@ struct Places<'a> {
 
 /// Installs what is missing; does nothing, silently, if nothing is.
 pub(crate) fn install(root: &Path, target: &Path) -> anyhow::Result<()> {
-    install_packages()?;
+    install_packages(PACKAGES)?;
     let places = Places { root, target };
     places.install("requirements.txt", "venv", install_python)?;
     places.install("pom.xml", "kafka", install_jars)
 }
 
-fn install_packages() -> anyhow::Result<()> {
+/// Installs a C++ compiler if there is none.
+pub(crate) fn install_compiler() -> anyhow::Result<()> {
+    install_packages(COMPILER)
+}
+
+fn install_packages(packages: &[(&[&str], &str)]) -> anyhow::Result<()> {
     let is_missing = |(probe, _): &&(&[&str], &str)| {
         let status = Command::new(probe[0]).args(&probe[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         !status.is_ok_and(|status| status.success())
     };
-    let missing: Vec<&str> = PACKAGES.iter().filter(is_missing).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = packages.iter().filter(is_missing).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -7,6 +7,7 @@ mod ci;
 mod clients;
 mod codegen;
 mod crash;
+mod fuzz;
 mod pipeline;
 mod plant;
 mod repository;
@@ -33,6 +34,8 @@ enum Task {
     Ci(ci::Arguments),
     /// Kill the broker under load, or fail the power of its disk, over and over.
     Crash(crash::Arguments),
+    /// Run the fuzz targets, each for some seconds.
+    Fuzz(fuzz::Arguments),
     /// Break the storage engine in one known way at a time, and require that a test notices.
     Plant(plant::Arguments),
     /// Run one seed of the simulation again, twice, and tell what happens in it.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
         Task::Crash(arguments) => crash::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Plant(arguments) => plant::run(&arguments),
         Task::ReplaySeed(arguments) => simulation::replay(&arguments),
         Task::Sim(arguments) => simulation::run(&arguments),

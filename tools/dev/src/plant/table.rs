@@ -18,8 +18,8 @@ pub(super) struct Fault {
 
 const POWER_DEVICE: &[&str] = &["-p", "millrace-crash", "--test", "power", "simulated_run_flushed_by_the_device"];
 const POWER_FILE: &[&str] = &["-p", "millrace-crash", "--test", "power", "simulated_run_flushed_file_by_file"];
+const POWER_TORN: &[&str] = &["-p", "millrace-crash", "--test", "power", "what_a_cut_took_away_does_not_come_back"];
 const SIM_DAMAGE: &[&str] = &["-p", "millrace-sim", "--test", "storage", "bits_flip"];
-const SIM_DISK_FAILS: &[&str] = &["-p", "millrace-sim", "--test", "storage", "disk_fails_any_operation"];
 const SIM_LIVES: &[&str] = &["-p", "millrace-sim", "--test", "storage", "many_lives"];
 
 pub(super) const FAULTS: &[Fault] = &[
@@ -93,7 +93,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "engine/src/segment.rs",
         text: "zeroed.as_mut_slice()[..kept].copy_from_slice(&block.as_slice()[..kept]);",
         replacement: "zeroed.as_mut_slice().copy_from_slice(&block.as_slice()[..kept.max(BLOCK_BYTES)]);",
-        test: POWER_DEVICE,
+        test: POWER_TORN,
     },
     Fault {
         name: "keep-the-blocks-behind-a-cut",
@@ -101,7 +101,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "engine/src/segment.rs",
         text: "self.file.truncate(end.block_ceil().get()).await?;",
         replacement: "",
-        test: POWER_DEVICE,
+        test: POWER_TORN,
     },
     Fault {
         name: "trust-a-stale-checkpoint",
@@ -131,8 +131,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "accept-a-later-base-offset",
         what: "A batch continues a log although offsets are missing before it.",
         file: "engine/src/recovery/scan.rs",
-        text: "if header.base_offset.get() != self.end.offset.get() {",
-        replacement: "if header.base_offset.get() < self.end.offset.get() {",
+        text: "if found < expected || (found > expected && self.compacted.is_none()) {",
+        replacement: "if found < expected {",
         test: SIM_DAMAGE,
     },
     Fault {
@@ -141,7 +141,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "engine/src/recovery.rs",
         text: "self.rewrite(segment, recorded.flushed_end, scanned.end.position).await?;",
         replacement: "",
-        test: SIM_DISK_FAILS,
+        test: SIM_LIVES,
     },
     Fault {
         name: "write-neighbours-at-once",
