@@ -26,11 +26,12 @@ mod tests;
 pub use spill::{FinishedSpill, Spill, SpillBuilder, SpillMerge, SpillRead};
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use millrace_protocol::batch::BatchHeader;
 use thiserror::Error;
 
-use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch};
+use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch, ProducersHeader};
 use crate::model::{Offset, PartitionId};
 
 /// So many producers of one log in memory are a good reason to spill them.
@@ -298,19 +299,31 @@ impl ProducerStates {
     }
 
     /// Drops from memory what the file says as well, those first who were silent for longest, until `known_count` producers
-    /// are left or all that is left is in memory only.
-    pub fn shrink_to(&mut self, known_count: usize) {
+    /// are left or all that is left is in memory only. Batches from `durable_end` on may still be lost; who sent them
+    /// stays, for [`Self::fence`].
+    pub fn shrink_to(&mut self, known_count: usize, durable_end: Offset) {
         let excess = self.known.len().saturating_sub(known_count);
         let mut spilled: Vec<_> = self
             .known
             .iter()
             .filter(|(_, known)| !known.changed && !known.in_merge)
             .map(|(id, known)| (known.producer.as_ref().map(|producer| producer.last().end_offset), *id))
+            .filter(|(end, _)| *end <= Some(durable_end))
             .collect();
         spilled.sort_unstable();
         for (_, id) in spilled.into_iter().take(excess) {
             self.known.remove(&id);
         }
+    }
+
+    /// Whether a verdict would ask for this block now: the file that it is of is still the one.
+    pub fn expects(&self, read: &SpillRead) -> bool {
+        self.spill.as_ref().is_some_and(|spill| read.is_of(spill))
+    }
+
+    /// What the file of spilled producers says of itself; `None` when nothing is spilled.
+    pub fn spill_header(&self) -> Option<Rc<ProducersHeader>> {
+        self.spill.as_ref().map(|spill| Rc::clone(&spill.header))
     }
 
     /// Takes a producer back from the block that a verdict asked for. `false` when the block is damaged: the file has to

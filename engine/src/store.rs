@@ -37,6 +37,7 @@ mod finish;
 mod maintenance;
 mod open;
 mod prepare;
+mod producers;
 mod read;
 mod round;
 mod space;
@@ -368,25 +369,28 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
-        if let Err(failure) = prepare::make_ready(inner, &log, batch).await {
-            log.borrow_mut().lost_producers.get_or_insert_default().refuse(batch.header());
-            return Err(AppendError::Offline(failure));
-        }
-        if inner.closing.get() {
-            return Err(AppendError::Closing);
-        }
+        let verdict = loop {
+            if let Err(failure) = prepare::make_ready(inner, &log, batch).await {
+                log.borrow_mut().lost_producers.get_or_insert_default().refuse(batch.header());
+                return Err(AppendError::Offline(failure));
+            }
+            if inner.closing.get() {
+                return Err(AppendError::Closing);
+            }
+            let verdict = log.borrow().producers.check(batch.header())?;
+            match verdict {
+                Verdict::NeedsSpilled(read) => producers::load(inner, &log, read).await,
+                verdict => break verdict,
+            }
+        };
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
         let throttle = if borrowed.config.internal { Duration::ZERO } else { inner.space.throttle() };
         let by_broker = borrowed.config.timestamp_type == TimestampType::LogAppendTime;
-        match borrowed.producers.check(batch.header())? {
-            Verdict::Append => {}
-            Verdict::Duplicate { base_offset, end_offset, timestamp } => {
-                let ticket = Ticket(borrowed.acknowledged(end_offset));
-                let append_time_ms = by_broker.then_some(timestamp);
-                return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
-            }
-            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
+        if let Verdict::Duplicate { base_offset, end_offset, timestamp } = verdict {
+            let ticket = Ticket(borrowed.acknowledged(end_offset));
+            let append_time_ms = by_broker.then_some(timestamp);
+            return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
         }
         if inner.space.full.get() && !borrowed.config.internal {
             borrowed.producers.refuse(batch.header());
@@ -403,6 +407,7 @@ impl<E: Env> Store<E> {
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
+        producers::consider(inner, &log);
         let append_time_ms = by_broker.then_some(now_ms);
         Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket: Ticket(ticket) })
     }
@@ -423,6 +428,11 @@ impl<E: Env> Store<E> {
     /// Memory of what was read from segments, in bytes.
     pub fn read_cache_bytes(&self) -> usize {
         self.inner.read_cache.memory_bytes()
+    }
+
+    /// Memory of all logs' idempotent producers, in bytes.
+    pub fn producer_bytes(&self) -> usize {
+        self.inner.logs.borrow().values().map(|log| log.borrow().producers.memory_bytes()).sum()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.

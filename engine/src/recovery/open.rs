@@ -37,15 +37,17 @@ use crate::segment_files;
 /// Bytes that are written once more at a time.
 const REWRITE_BYTES: usize = 256 * 1024;
 
-/// Opens a log of which `recorded` is known.
+/// Opens a log of which `recorded` is known. When its saved state has more than `producer_count_max` producers, they are
+/// spilled.
 pub(crate) async fn open_log<E: Env>(
     env: &E,
     logs: &Path,
     id: PartitionId,
     recorded: &Recorded,
+    producer_count_max: usize,
 ) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
     let directory = logs.join(id.directory_name());
-    LogOpener { env, logs, directory, id, recorded }.run().await
+    LogOpener { env, logs, directory, id, recorded, producer_count_max }.run().await
 }
 
 struct LogOpener<'a, E: Env> {
@@ -54,6 +56,7 @@ struct LogOpener<'a, E: Env> {
     directory: PathBuf,
     id: PartitionId,
     recorded: &'a Recorded,
+    producer_count_max: usize,
 }
 
 /// The last segment that is scanned: it becomes the active one.
@@ -103,6 +106,8 @@ impl<E: Env> LogOpener<'_, E> {
             self.finish_replacement(self.directory.join(&entry.name)).await?;
         }
         let names = disk.read_dir(&self.directory).await?;
+        // It was an earlier life's.
+        segment_files::remove_spilled(self.env, &self.directory).await?;
         let mut bases: Vec<_> = names.iter().filter_map(|entry| segment::parse_file_name(&entry.name)).collect();
         // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
         // Where the log is recorded to be durable, the names up to there are too.
@@ -205,7 +210,8 @@ impl<E: Env> LogOpener<'_, E> {
         for (place, base) in bases.iter().enumerate().rev() {
             let index = segment_files::read_index(self.env, &self.directory, self.id, *base).await?;
             let Some((end_offset, index)) = index else { continue };
-            let producers = segment_files::read_producers(self.env, &self.directory, self.id, end_offset).await?;
+            let (id, count_max) = (self.id, self.producer_count_max);
+            let producers = segment_files::read_producers(self.env, &self.directory, id, end_offset, count_max).await?;
             let Some(producers) = producers else { continue };
             let mut leader_epoch = index.epochs.last().map(|last| last.epoch);
             if let Some(before) = place.checked_sub(1).filter(|_| leader_epoch.is_none()) {
