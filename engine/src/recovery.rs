@@ -292,11 +292,11 @@ fn recorded(entry: Option<&CheckpointEntry>, journaled: &JournaledLog, clean: bo
         recorded.end = Mark { offset: entry.end_offset, position: entry.position };
         recorded.clean = clean && entry.settled;
     }
-    if let Some((base, end)) = journaled.durable_end {
-        if recorded.segment_base.is_none_or(|known| (known, recorded.end.position) < (base, end.position)) {
-            recorded.segment_base = Some(base);
-            recorded.end = end;
-        }
+    if let Some((base, end)) = journaled.durable_end
+        && recorded.segment_base.is_none_or(|known| (known, recorded.end.position) < (base, end.position))
+    {
+        recorded.segment_base = Some(base);
+        recorded.end = end;
     }
     recorded.start_offset = recorded.start_offset.max(journaled.start_offset);
     recorded

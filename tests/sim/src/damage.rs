@@ -140,12 +140,12 @@ impl Flip {
     }
 
     fn is_in_segment(&self) -> bool {
-        self.file.ends_with(".log") || self.file.ends_with("/next-segment")
+        self.file.strip_suffix(".log").is_some() || self.file.ends_with("/next-segment")
     }
 
     /// Whether the file only spares the engine work: without it, everything is found all the same.
     fn is_in_saved_state(&self) -> bool {
-        self.file.ends_with(".index") || self.file.ends_with(".producers")
+        [".index", ".producers"].iter().any(|suffix| self.file.strip_suffix(suffix).is_some())
     }
 
     fn apply(&self, disk: &DiskControl) {

@@ -130,7 +130,7 @@ async fn run_life(
     match plan.noise.clone().filter(|_| weather.disk_fails) {
         Some(noise) => {
             let configs = Configs::only(id, plan.config.clone());
-            let noise = Workload { epoch, configs, ..noise };
+            let noise = Workload { configs, epoch, ..noise };
             let running = noise.run(machine, &broker, model, &dice, weather);
             futures_util::join!(produce, running);
         }

@@ -42,9 +42,9 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "fill-without-a-flush",
         what: "Extents count as filled before their zeros are durable.",
-        file: "engine/src/segment.rs",
-        text: "            position = position.plus(remaining.min(step_bytes));\n        }\n        self.file.sync_data().await",
-        replacement: "            position = position.plus(remaining.min(step_bytes));\n        }\n        Ok(())",
+        file: "engine/src/store/prepare.rs",
+        text: "let flushed = segment.sync().await;",
+        replacement: "let flushed = io::Result::Ok(());",
         test: POWER_DEVICE,
     },
     Fault {
@@ -59,8 +59,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "forget-what-a-round-pins",
         what: "A log does not know that its bytes are in the journal only.",
         file: "engine/src/store/round.rs",
-        text: "piece.log.borrow_mut().pinned_sequence.get_or_insert(placement.sequence);",
-        replacement: "let _ = (piece, placement.sequence);",
+        text: "log.pinned_sequence.get_or_insert(placement.sequence);",
+        replacement: "let _ = placement.sequence;",
         test: POWER_DEVICE,
     },
     Fault {
