@@ -23,7 +23,7 @@ fn partition(partition: i32) -> PartitionId {
 async fn open(env: &SimEnv) -> Store<SimEnv> {
     let config = StoreConfig {
         journal_bytes: RING_BYTES_MIN,
-        flush_interval: Duration::from_secs(3600),
+        flush_interval: Duration::from_hours(1),
         ..StoreConfig::at("/data".into())
     };
     Store::open(env.clone(), config, |_| true).await.unwrap()
