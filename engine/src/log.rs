@@ -43,7 +43,7 @@ use thiserror::Error;
 use crate::format::segment_header::RECORDS_START;
 use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
-use crate::segment::Segment;
+use crate::segment::{self, Segment};
 use active::{ActiveSegment, HeaderState};
 use config::{LogConfig, TimestampType};
 use index::{OffsetIndex, SegmentIndex};
@@ -204,7 +204,7 @@ impl<E: Env> Log<E> {
             offsets: Offsets::recovered(Offset::ZERO, end),
             segment_stored: end,
             in_segment: end,
-            fill_bytes_next: crate::segment::FILL_BYTES_MIN,
+            fill_bytes_next: segment::FILL_BYTES_MIN,
             preparing: false,
             flushing_beside: false,
             finishing: false,
@@ -429,8 +429,11 @@ impl<E: Env> Log<E> {
     pub fn fill_target(&self) -> Option<Position> {
         let filled_end = self.active.as_ref().map_or(Position::default(), |active| active.filled_end);
         let needed_end = self.locate_active(self.offsets.written().position).block_ceil();
-        let reserve_end = Position::new(needed_end.get() + self.fill_bytes_next / 4);
-        let target = Position::new(needed_end.max(filled_end).get() + self.fill_bytes_next);
+        // A small segment is not filled far past its own size.
+        let step_max = Position::new(self.config.segment_bytes / 8).block_floor().get().max(segment::FILL_BYTES_MIN);
+        let step_bytes = self.fill_bytes_next.min(step_max);
+        let reserve_end = Position::new(needed_end.get() + step_bytes / 4);
+        let target = Position::new(needed_end.max(filled_end).get() + step_bytes);
         (reserve_end > filled_end).then_some(target)
     }
 

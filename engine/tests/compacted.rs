@@ -36,11 +36,15 @@ async fn open(env: &SimEnv) -> Store<SimEnv> {
 
 /// Appends records one by one, the n-th with the key n modulo [`KEYS`] and the value n.
 async fn append(store: &Store<SimEnv>, numbers: std::ops::Range<i64>) {
+    append_keys(store, numbers, KEYS).await;
+}
+
+async fn append_keys(store: &Store<SimEnv>, numbers: std::ops::Range<i64>, keys: i64) {
     for number in numbers {
         let mut builder = BatchBuilder::new(BatchFields::default());
         let mut value = vec![0; 2_000];
         value[..8].copy_from_slice(&number.to_be_bytes());
-        builder.push(0, Some(&(number % KEYS).to_be_bytes()), Some(&value));
+        builder.push(0, Some(&(number % keys).to_be_bytes()), Some(&value));
         let bytes = builder.build();
         let appended = store.append(ID, &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await.unwrap();
         assert_eq!(appended.base_offset.get(), number);
@@ -107,6 +111,33 @@ fn the_newest_record_of_each_key_stays() {
         check(&read_all(&store).await, 800, "after a kill");
         assert_eq!(store.offsets(ID).await.unwrap().log_end.get(), 800);
     });
+}
+
+/// The journal still holds rounds of what was compacted since: a recovery must not write them over what is left.
+#[test]
+fn the_journal_does_not_bring_back_what_was_compacted() {
+    for seed in 0..4 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            append_keys(&store, 0..26, 3).await;
+            env.clock().sleep(Duration::from_secs(5)).await;
+            let records = read_all(&store).await;
+            assert!(records.len() < 20, "{} of 26 records are left", records.len());
+        });
+        if seed % 2 == 0 {
+            world.kill_shards();
+        } else {
+            world.crash_shards();
+        }
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            assert_eq!(store.recovered().await.damage, [], "seed {seed}");
+            let newest: Vec<_> = read_all(&store).await.iter().rev().take(3).map(|(offset, ..)| *offset).collect();
+            assert_eq!(newest, [25, 24, 23], "seed {seed}");
+        });
+    }
 }
 
 #[test]

@@ -345,8 +345,14 @@ fn a_base_offset_may_be_any_number() {
         let world = World::new(9, WorldConfig::default());
         let second = world.run(async { two_batches(&world.env(0)).await.1 });
         world.crash_shards();
-        // The first start brings both batches from the journal to the segment.
-        world.run(async { assert_eq!(log_end(&open(&world.env(0)).await, partition(0)).await, 4) });
+        // The first start brings both batches from the journal to the segment, and notes where the log ends.
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.recovered().await;
+            env.clock().sleep(Duration::from_millis(100)).await;
+            assert_eq!(log_end(&store, partition(0)).await, 4);
+        });
         world.kill_shards();
         world.disk().corrupt(&name, second, &base_offset.to_be_bytes());
         world.run(async {

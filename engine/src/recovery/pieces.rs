@@ -11,7 +11,8 @@ use crate::model::PartitionId;
 use crate::segment::{NEXT_FILE_NAME, Segment};
 
 /// Writes a piece to its place and leaves the bytes around it as they are: what follows may be a later round's,
-/// acknowledged and whole. Durable after a flush of the segment that is returned; `None` when there is no such segment.
+/// acknowledged and whole. Durable after a flush of the segment that is returned; `None` when there is no such segment, or what
+/// is left of it was compacted.
 pub(crate) async fn put_back<E: Env>(
     env: &E,
     logs: &Path,
@@ -30,6 +31,10 @@ pub(crate) async fn put_back<E: Env>(
         other => Some(other?),
     };
     let Some(segment) = segment else { return Ok(None) };
+    // Compaction takes only segments that are durable as a whole: the piece was in there, and has no place any more.
+    if segment.header(id).await?.is_some_and(|header| header.compacted.is_some()) {
+        return Ok(None);
+    }
     let (start, end) = (piece.position.block_floor(), piece.position.plus(piece.bytes.len()).block_ceil());
     let mut buffer = env.disk().buffer(end.bytes_since(start));
     if let Some(present) = segment.read(start, end.bytes_since(start)).await? {

@@ -4,6 +4,7 @@
 //! journal's, so that no old round counts any more. A crash in between repeats it; no append happens before it is done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use millrace_runtime::{DirEntry, Disk, Env};
@@ -16,6 +17,9 @@ use crate::checkpoint;
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::journal;
 
+/// A start goes on with this much free, in bytes.
+const START_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Brings the directory into the shape that `shard_count` shards expect. Does nothing and returns `None` when it has that
 /// shape.
 pub async fn redistribute<E: Env>(
@@ -24,9 +28,10 @@ pub async fn redistribute<E: Env>(
     shard_count: u16,
 ) -> Result<Option<RecoveryReport>, OpenError> {
     let names = match env.disk().read_dir(directory).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(OpenError::io("listing the data directory"))?,
     };
+    give_up_reserve(env, directory, &names).await.map_err(OpenError::io("making room on a full disk"))?;
     // A crash in here may have left a checkpoint whose journal is gone; what it says of durable ends still counts.
     let (journals, checkpoints) = (shards_of(&names, "journal-"), shards_of(&names, "checkpoint-"));
     let (mut generation, mut changed) = (0, false);
@@ -81,6 +86,17 @@ pub async fn redistribute<E: Env>(
     };
     removed.await.map_err(OpenError::io("removing old journals"))?;
     Ok(Some(report))
+}
+
+/// On a disk that is full to the last bytes a start gives up the reserve: it writes little, but it has to write.
+async fn give_up_reserve<E: Env>(env: &E, directory: &Path, names: &[DirEntry]) -> io::Result<()> {
+    if env.disk().available_bytes(directory).await? >= START_BYTES {
+        return Ok(());
+    }
+    for entry in names.iter().filter(|entry| entry.name.starts_with("reserve-")) {
+        env.disk().remove_file(&directory.join(&entry.name)).await?;
+    }
+    Ok(())
 }
 
 /// The shards that have a file with this prefix.

@@ -55,6 +55,11 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
                 inner.report.borrow_mut().take(id, outcome, inner.config.shard_index);
                 let recovered = borrowed.failure.is_some();
                 borrowed.open(opened);
+                // Its end is final now, and further on than anything on the device says.
+                if !recorded.clean && borrowed.active.is_some() {
+                    borrowed.durable_end_unrecorded = true;
+                    inner.unrecorded.borrow_mut().push(Rc::clone(&log));
+                }
                 if recovered {
                     tracing::info!(partition = %id, shard = inner.config.shard_index, "log recovered and online again");
                 }
@@ -120,6 +125,9 @@ pub(super) async fn run_background<E: Env>(inner: Rc<Inner<E>>) {
     if !inner.report.borrow().clean && total > 0 {
         tracing::info!(shard = inner.config.shard_index, "recovery: all {total} logs are open after {elapsed_ms} ms");
     }
+    // The next round notes where the logs end, so that damage below is found to be damage at the next start.
+    inner.flush_due.set(!inner.unrecorded.borrow().is_empty());
+    inner.queue_changed.notify();
     inner.recovering.set(false);
     inner.prepared.notify();
 }
