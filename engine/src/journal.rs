@@ -135,6 +135,8 @@ pub struct Journal<E: Env> {
     file: <E::Disk as Disk>::File,
     header: JournalHeader,
     ring: Ring,
+    /// The newest round that is on the device; 0 when none is.
+    flushed_sequence: u64,
 }
 
 impl<E: Env> Journal<E> {
@@ -155,7 +157,7 @@ impl<E: Env> Journal<E> {
             }
             _ => make(env, directory, &path, &header).await?,
         };
-        Ok(Self { env: env.clone(), file, header, ring: Ring::new(header.ring_bytes) })
+        Ok(Self { env: env.clone(), file, header, ring: Ring::new(header.ring_bytes), flushed_sequence: 0 })
     }
 
     /// A header for the generation after `generation`, with a nonce of its own.
@@ -172,6 +174,11 @@ impl<E: Env> Journal<E> {
     /// The places of the rounds.
     pub fn ring(&mut self) -> &mut Ring {
         &mut self.ring
+    }
+
+    /// Every round up to `sequence` is on the device.
+    pub fn note_flushed(&mut self, sequence: u64) {
+        self.flushed_sequence = self.flushed_sequence.max(sequence);
     }
 
     /// Generation of the ring.
@@ -197,6 +204,7 @@ impl<E: Env> Journal<E> {
             sequence: placement.sequence,
             tail_sequence: placement.tail_sequence,
             tail_position: placement.tail_position,
+            flushed_sequence: self.flushed_sequence,
         });
         buffer
     }

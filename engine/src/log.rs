@@ -141,6 +141,8 @@ pub struct Log<E: Env> {
     pub fill_bytes_next: u64,
     /// A task opens the log, fills its segment, prepares the next one or loads the partial last block.
     pub preparing: bool,
+    /// That task flushes the active segment: what a round's flush made durable meanwhile counts once it has succeeded.
+    pub flushing_beside: bool,
     /// A task finishes a rolled segment, or saves the log's state.
     pub finishing: bool,
     /// Compaction works on its sealed segments.
@@ -157,6 +159,8 @@ pub struct Log<E: Env> {
     pub unflushed: bool,
     /// The journal is to note that the log start offset moved.
     pub start_unrecorded: bool,
+    /// Everything below, from where the segments end, was handed to the journal.
+    pub journaled_end: Position,
     /// The oldest journal round that holds bytes of this log which are not in its segment.
     pub pinned_sequence: Option<u64>,
     /// Leader epoch of the last batch.
@@ -175,6 +179,8 @@ pub struct Log<E: Env> {
     pub clean_end: Offset,
     /// Up to here the log's state is saved beside it; recovery reads what comes behind.
     pub saved_end: Position,
+    /// What they had sent when the log was discarded, until it is opened again.
+    pub lost_producers: Option<ProducerStates>,
     /// The offset that the saved producers are of.
     pub saved_producers: Option<Offset>,
     /// Who reads it from the device, and what they will want next.
@@ -200,6 +206,7 @@ impl<E: Env> Log<E> {
             in_segment: end,
             fill_bytes_next: crate::segment::FILL_BYTES_MIN,
             preparing: false,
+            flushing_beside: false,
             finishing: false,
             compacting: false,
             queued: false,
@@ -208,6 +215,7 @@ impl<E: Env> Log<E> {
             durable_end_unrecorded: false,
             unflushed: false,
             start_unrecorded: false,
+            journaled_end: RECORDS_START,
             pinned_sequence: None,
             leader_epoch: LeaderEpoch::new(-1),
             tail: Tail::default(),
@@ -215,6 +223,7 @@ impl<E: Env> Log<E> {
             epochs: Vec::new(),
             first_timestamp: None,
             producers: ProducerStates::default(),
+            lost_producers: None,
             clean_end: Offset::ZERO,
             saved_end: RECORDS_START,
             saved_producers: None,
@@ -235,9 +244,13 @@ impl<E: Env> Log<E> {
         (self.segment_stored, self.in_segment) = (end, end);
         self.index = index;
         self.epochs = epochs;
+        self.journaled_end = RECORDS_START;
         self.pinned_sequence = None;
         self.first_timestamp = first_timestamp;
         self.producers = producers;
+        if let Some(lost) = self.lost_producers.take() {
+            self.producers.fence(&lost, end.offset);
+        }
         self.leader_epoch = leader_epoch;
         self.saved_end = saved.map_or(RECORDS_START, |(position, _)| position);
         self.saved_producers = saved.map(|(_, offset)| offset);
@@ -400,9 +413,10 @@ impl<E: Env> Log<E> {
         self.active.as_ref().is_none_or(|active| active.header == HeaderState::Durable)
     }
 
-    /// Whether all that was appended is on the device, and the active segment's header with it.
-    pub fn is_durable(&self) -> bool {
-        self.is_header_durable() && self.offsets.durable() == self.offsets.written()
+    /// Whether all that was appended is on the device in segments, and the active segment's header with it. What only the
+    /// journal has made durable does not count.
+    pub fn is_settled(&self) -> bool {
+        self.is_header_durable() && self.in_segment == self.offsets.written()
     }
 
     /// Whether a round has to write the segments: for what cannot be a piece in the journal.

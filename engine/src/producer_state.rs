@@ -26,11 +26,12 @@ mod tests;
 pub use spill::{FinishedSpill, Spill, SpillBuilder, SpillMerge, SpillRead};
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use millrace_protocol::batch::BatchHeader;
 use thiserror::Error;
 
-use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch};
+use crate::format::producers::{self, BATCHES_MAX, Producer, ProducerBatch, ProducersHeader};
 use crate::model::{Offset, PartitionId};
 
 /// So many producers of one log in memory are a good reason to spill them.
@@ -81,8 +82,17 @@ pub struct ProducerStates {
     known: BTreeMap<i64, Known>,
     /// The file with the producers that are not known, and older parts of those that are.
     spill: Option<Spill>,
+    /// What producers that lost their batches are to send next; see [`Self::fence`].
+    fences: BTreeMap<i64, Fence>,
     /// Set while the next file is written: the largest bound of the expirations since it was begun.
     spill_expired_before: Option<i64>,
+}
+
+/// The batch with which a producer is to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fence {
+    epoch: i16,
+    base_sequence: i32,
 }
 
 /// What memory knows of one producer.
@@ -132,6 +142,40 @@ impl ProducerStates {
 
     /// Judges a batch that is about to be appended. Batches without a producer id are always new.
     pub fn check(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
+        let verdict = self.check_noted(header)?;
+        let (id, epoch, found) = (header.producer_id.get(), header.producer_epoch.get(), header.base_sequence.get());
+        let unknown = verdict == Verdict::Append && self.known.get(&id).is_none_or(|known| known.producer.is_none());
+        match self.fences.get(&id).filter(|fence| unknown && fence.epoch == epoch && fence.base_sequence != found) {
+            Some(fence) => Err(SequenceError::OutOfOrder { found, expected: fence.base_sequence }),
+            None => Ok(verdict),
+        }
+    }
+
+    /// A batch was refused because the log is offline or the disk full. If nothing is known of its producer, that is the one to go on with:
+    /// see [`Self::fence`].
+    pub fn refuse(&mut self, header: &BatchHeader) {
+        let id = header.producer_id.get();
+        if id >= 0 && !self.known.contains_key(&id) && self.fences.len() < PRODUCERS_KNOWN_MAX {
+            let fence = Fence { epoch: header.producer_epoch.get(), base_sequence: header.base_sequence.get() };
+            self.fences.entry(id).or_insert(fence);
+        }
+    }
+
+    /// Takes over from `lost`, the state of the same log before it lost its batches from `end` on. A producer that is not
+    /// known now may start at any sequence; but one of whose batches all were lost is about to send them again, with later
+    /// ones perhaps on their way already: it has to go on with the first batch that was lost.
+    pub fn fence(&mut self, lost: &Self, end: Offset) {
+        let older = lost.fences.iter().map(|(id, fence)| (*id, *fence));
+        let producers = lost.known.values().filter_map(|known| known.producer.as_ref());
+        let newer = producers.filter_map(|producer| {
+            let first = producer.batches().iter().find(|batch| batch.base_offset >= end)?;
+            Some((producer.id, Fence { epoch: producer.epoch, base_sequence: first.base_sequence }))
+        });
+        // A fence that was still up when the log failed again is the older one, and stays.
+        self.fences = newer.chain(older).collect();
+    }
+
+    fn check_noted(&self, header: &BatchHeader) -> Result<Verdict, SequenceError> {
         let id = header.producer_id.get();
         match self.known.get(&id) {
             Some(known) if known.is_all() => {
@@ -162,6 +206,7 @@ impl ProducerStates {
     }
 
     fn note_batch(&mut self, id: i64, epoch: i16, batch: ProducerBatch) {
+        self.fences.remove(&id);
         if let Some(known) = self.known.get_mut(&id) {
             known.changed = true;
             match &mut known.producer {
@@ -254,19 +299,31 @@ impl ProducerStates {
     }
 
     /// Drops from memory what the file says as well, those first who were silent for longest, until `known_count` producers
-    /// are left or all that is left is in memory only.
-    pub fn shrink_to(&mut self, known_count: usize) {
+    /// are left or all that is left is in memory only. Batches from `durable_end` on may still be lost; who sent them
+    /// stays, for [`Self::fence`].
+    pub fn shrink_to(&mut self, known_count: usize, durable_end: Offset) {
         let excess = self.known.len().saturating_sub(known_count);
         let mut spilled: Vec<_> = self
             .known
             .iter()
             .filter(|(_, known)| !known.changed && !known.in_merge)
             .map(|(id, known)| (known.producer.as_ref().map(|producer| producer.last().end_offset), *id))
+            .filter(|(end, _)| *end <= Some(durable_end))
             .collect();
         spilled.sort_unstable();
         for (_, id) in spilled.into_iter().take(excess) {
             self.known.remove(&id);
         }
+    }
+
+    /// Whether a verdict would ask for this block now: the file that it is of is still the one.
+    pub fn expects(&self, read: &SpillRead) -> bool {
+        self.spill.as_ref().is_some_and(|spill| read.is_of(spill))
+    }
+
+    /// What the file of spilled producers says of itself; `None` when nothing is spilled.
+    pub fn spill_header(&self) -> Option<Rc<ProducersHeader>> {
+        self.spill.as_ref().map(|spill| Rc::clone(&spill.header))
     }
 
     /// Takes a producer back from the block that a verdict asked for. `false` when the block is damaged: the file has to

@@ -292,15 +292,11 @@ fn recorded(entry: Option<&CheckpointEntry>, journaled: &JournaledLog, clean: bo
         recorded.end = Mark { offset: entry.end_offset, position: entry.position };
         recorded.clean = clean && entry.settled;
     }
-    let ends = journaled.pieces.iter().map(|(piece, end_offset)| {
-        let position = piece.position.plus(piece.bytes.len());
-        (piece.segment_base, Mark { offset: *end_offset, position })
-    });
-    for (base, end) in ends.chain(journaled.durable_end) {
-        if recorded.segment_base.is_none_or(|known| (known, recorded.end.position) < (base, end.position)) {
-            recorded.segment_base = Some(base);
-            recorded.end = end;
-        }
+    if let Some((base, end)) = journaled.durable_end
+        && recorded.segment_base.is_none_or(|known| (known, recorded.end.position) < (base, end.position))
+    {
+        recorded.segment_base = Some(base);
+        recorded.end = end;
     }
     recorded.start_offset = recorded.start_offset.max(journaled.start_offset);
     recorded
@@ -311,12 +307,12 @@ async fn write_back<E: Env>(
     env: &E,
     directory: &Path,
     logs_directory: &Path,
-    pieces: Vec<(PartitionId, Vec<(Piece, crate::model::Offset)>)>,
+    pieces: Vec<(PartitionId, Vec<Piece>)>,
 ) -> io::Result<()> {
     let flush_scope = env.disk().flush_scope(directory).await?;
     let writes = pieces.into_iter().filter(|(_, pieces)| !pieces.is_empty()).map(|(id, pieces)| async move {
         let mut segments = BTreeMap::new();
-        for (piece, _) in &pieces {
+        for piece in &pieces {
             if let Some(segment) = pieces::put_back(env, logs_directory, id, piece).await? {
                 segments.insert(segment.base_offset(), segment);
             }

@@ -170,6 +170,12 @@ impl<E: Env> Segment<E> {
 
     /// Makes `start..end`, both on block boundaries, extents written with zeros, and flushes.
     pub async fn fill(&self, env: &E, start: Position, end: Position) -> io::Result<()> {
+        self.write_zeros(env, start, end).await?;
+        self.sync().await
+    }
+
+    /// Writes zeros to `start..end`, both on block boundaries. They count as filled after the next flush.
+    pub async fn write_zeros(&self, env: &E, start: Position, end: Position) -> io::Result<()> {
         assert_eq!(start, start.block_floor(), "filling starts on a block");
         assert_eq!(end, end.block_floor(), "filling ends on a block");
         self.file.allocate(start.get(), end.get()).await?;
@@ -182,7 +188,7 @@ impl<E: Env> Segment<E> {
             self.file.write_at(buffer, position.get()).await?;
             position = position.plus(remaining.min(step_bytes));
         }
-        self.file.sync_data().await
+        Ok(())
     }
 
     /// Writes whole blocks. Durable after the next flush.

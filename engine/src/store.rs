@@ -37,6 +37,7 @@ mod finish;
 mod maintenance;
 mod open;
 mod prepare;
+mod producers;
 mod read;
 mod round;
 mod space;
@@ -193,6 +194,8 @@ struct Inner<E: Env> {
     unflushed: RefCell<Vec<SharedLog<E>>>,
     /// Their files, where a flush reaches one file only.
     unflushed_files: RefCell<Vec<Segment<E>>>,
+    /// What rounds flushed while another flush of the file was under way: it counts once that has succeeded.
+    held: RefCell<Vec<round::Flushed<E>>>,
     /// The next round flushes, whoever waits.
     flush_due: Cell<bool>,
     /// A timer runs that makes a flush due.
@@ -264,6 +267,7 @@ impl<E: Env> Store<E> {
             unflushed_bytes: Cell::new(0),
             unflushed: RefCell::default(),
             unflushed_files: RefCell::default(),
+            held: RefCell::default(),
             flush_due: Cell::new(false),
             flush_armed: Cell::new(false),
             unrecorded: RefCell::default(),
@@ -365,26 +369,31 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
-        open::ensure(inner, &log).await.map_err(AppendError::Offline)?;
-        self.roll_if_due(&log, batch);
-        prepare::load_prefix(inner, &log).await.map_err(AppendError::Offline)?;
-        if inner.closing.get() {
-            return Err(AppendError::Closing);
-        }
+        let verdict = loop {
+            if let Err(failure) = prepare::make_ready(inner, &log, batch).await {
+                log.borrow_mut().lost_producers.get_or_insert_default().refuse(batch.header());
+                return Err(AppendError::Offline(failure));
+            }
+            if inner.closing.get() {
+                return Err(AppendError::Closing);
+            }
+            let verdict = log.borrow().producers.check(batch.header())?;
+            match verdict {
+                Verdict::NeedsSpilled(read) => producers::load(inner, &log, read).await,
+                verdict => break verdict,
+            }
+        };
         let mut borrowed = log.borrow_mut();
         let log_start_offset = borrowed.offsets.start();
         let throttle = if borrowed.config.internal { Duration::ZERO } else { inner.space.throttle() };
         let by_broker = borrowed.config.timestamp_type == TimestampType::LogAppendTime;
-        match borrowed.producers.check(batch.header())? {
-            Verdict::Append => {}
-            Verdict::Duplicate { base_offset, end_offset, timestamp } => {
-                let ticket = Ticket(borrowed.acknowledged(end_offset));
-                let append_time_ms = by_broker.then_some(timestamp);
-                return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
-            }
-            Verdict::NeedsSpilled(_) => unreachable!("the store spills no producers"),
+        if let Verdict::Duplicate { base_offset, end_offset, timestamp } = verdict {
+            let ticket = Ticket(borrowed.acknowledged(end_offset));
+            let append_time_ms = by_broker.then_some(timestamp);
+            return Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket });
         }
         if inner.space.full.get() && !borrowed.config.internal {
+            borrowed.producers.refuse(batch.header());
             return Err(AppendError::DiskFull { free_bytes: inner.space.free_bytes.get() });
         }
         if epoch < borrowed.leader_epoch {
@@ -398,23 +407,9 @@ impl<E: Env> Store<E> {
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
+        producers::consider(inner, &log);
         let append_time_ms = by_broker.then_some(now_ms);
         Ok(Appended { base_offset, log_start_offset, append_time_ms, throttle, ticket: Ticket(ticket) })
-    }
-
-    /// Goes on in the next segment if the active one is full or old. While the next one is not prepared yet, the active
-    /// one takes more than its size.
-    fn roll_if_due(&self, log: &SharedLog<E>, batch: &BatchView<'_>) {
-        let mut borrowed = log.borrow_mut();
-        if !borrowed.roll_due(batch) {
-            return;
-        }
-        borrowed.roll_wanted = true;
-        let has_unstored = borrowed.unstored_bytes() > 0;
-        if let Some(gap) = borrowed.roll().filter(|_| has_unstored) {
-            // The gap between two segments passes as bytes that were stored.
-            self.inner.unstored_bytes.set(self.inner.unstored_bytes.get() + gap);
-        }
     }
 
     /// The offsets of a log; opens it if need be.
@@ -433,6 +428,11 @@ impl<E: Env> Store<E> {
     /// Memory of what was read from segments, in bytes.
     pub fn read_cache_bytes(&self) -> usize {
         self.inner.read_cache.memory_bytes()
+    }
+
+    /// Memory of all logs' idempotent producers, in bytes.
+    pub fn producer_bytes(&self) -> usize {
+        self.inner.logs.borrow().values().map(|log| log.borrow().producers.memory_bytes()).sum()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.

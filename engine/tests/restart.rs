@@ -277,20 +277,23 @@ fn a_change_of_the_shard_count_that_was_cut_off_may_be_taken_back() {
 #[test]
 fn damage_under_a_running_store_ends_reads_with_an_error() {
     let world = World::new(7, WorldConfig::default());
+    // Nothing of it stays in memory but the partial last block.
+    let uncached = StoreConfig { read_cache_bytes_max: 0, ..config() };
     world.run(async {
         let store = open(&world.env(0)).await;
         store.create(partition(0), LogConfig::default());
         for _ in 0..3 {
             append(&store, partition(0), 1000).await;
         }
+        append(&store, partition(0), 9000).await;
         store.close().await.unwrap();
     });
     let bytes = i32::try_from(batch(1000).len()).unwrap();
     let name = format!("{DIRECTORY}/logs/{}/00000000000000000000.log", partition(0).directory_name());
-    // The second batch's length: it ends just before the log does, in the middle of itself, before itself.
+    // The second batch's length: it ends in the middle of the third, in the middle of itself, before itself.
     for damaged in [2 * bytes - 12 - 30, 20, -100] {
         let read_all = world.run(async {
-            let store = open(&world.env(0)).await;
+            let store = Store::open(world.env(0), uncached.clone(), |_| true).await.unwrap();
             let read = async |from| {
                 let read = store.read(partition(0), Offset::new(from), 1, FirstBatch::WholeEvenIfLarger).await;
                 read.map(|read| read.bytes)

@@ -102,12 +102,20 @@ pub struct StoreSettings {
     pub write_buffer_bytes_max: usize,
     /// Budget of one shard's tail cache.
     pub tail_cache_bytes_max: usize,
+    /// Memory for the keys of one shard's compaction passes.
+    pub key_map_bytes_max: usize,
+    /// Most that the records of one batch may take when they are decompressed, for compaction or to look for their keys.
+    pub records_bytes_max: usize,
+    /// Disk space that all shards keep for the broker itself; `None` follows the size of the disk.
+    pub reserve_bytes: Option<u64>,
     /// Under `flush.policy=interval`: how long written records may wait for a flush.
     pub flush_interval: Duration,
     /// Under `flush.policy=interval`: how many written bytes may.
     pub flush_interval_bytes: usize,
-    /// How often a shard looks for segments to delete and logs to compact.
+    /// How often a shard looks for segments to delete.
     pub retention_check_interval: Duration,
+    /// How often a shard looks for logs to compact.
+    pub compaction_interval: Duration,
     /// How long a silent idempotent producer is remembered.
     pub producer_id_expiration: Duration,
 }
@@ -232,6 +240,15 @@ pub enum ConfigError {
     },
 }
 
+impl StoreSettings {
+    /// Disk space that all shards keep for the broker itself, on a disk of `disk_bytes`.
+    pub fn reserve_bytes(&self, disk_bytes: u64) -> u64 {
+        let automatic =
+            (disk_bytes / RESERVE_DISK_DIVISOR).max(RESERVE_BYTES_MIN).min(disk_bytes / RESERVE_DIVISOR_MIN);
+        self.reserve_bytes.unwrap_or(automatic)
+    }
+}
+
 impl Config {
     /// The effective values as a TOML document, with what follows from them as comments.
     pub fn describe(&self) -> String {
@@ -241,6 +258,13 @@ impl Config {
         format!("{}\n\n# memory: {memory}\n", lines.join("\n"))
     }
 }
+
+/// The part of a disk that is kept when nobody says how much.
+const RESERVE_DISK_DIVISOR: u64 = 100;
+/// The least that is kept then,
+const RESERVE_BYTES_MIN: u64 = 256 << 20;
+/// except of a small disk, which records are to have most of.
+const RESERVE_DIVISOR_MIN: u64 = 8;
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,6 +42,10 @@ pub struct Volume {
     pub direct_io: Option<String>,
     /// Bytes that this process may still write.
     pub free_bytes: u64,
+    /// Bytes that the file system has, used or not.
+    pub disk_bytes: u64,
+    /// Bytes that journals and reserves of earlier starts have already.
+    pub held_bytes: u64,
 }
 
 impl Machine {
@@ -74,8 +78,18 @@ impl Volume {
             file_system: file_system_name(u64::try_from(facts.f_type).unwrap_or(0)),
             direct_io: probe_direct_io(directory).err(),
             free_bytes: facts.f_bavail.saturating_mul(block_bytes),
+            disk_bytes: facts.f_blocks.saturating_mul(block_bytes),
+            held_bytes: read_held_bytes(directory),
         }
     }
+}
+
+/// Bytes of the journals and reserves in a data directory.
+fn read_held_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
+    let is_held = |name: &str| name.starts_with("journal-") || name.starts_with("reserve-");
+    let held = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_held));
+    held.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 /// Cores and memory that this process may use.

@@ -113,11 +113,16 @@ fn judge_volume(machine: &Machine, config: &Config, findings: &mut Vec<Finding>)
         });
     }
     let journals = config.store.journal_bytes * u64::from(config.shards.count);
-    if volume.free_bytes < journals.saturating_add(FREE_BYTES_MIN) {
+    let reserve = config.store.reserve_bytes(volume.disk_bytes);
+    let needed = journals.saturating_add(reserve).saturating_add(FREE_BYTES_MIN).saturating_sub(volume.held_bytes);
+    if volume.free_bytes < needed {
+        let (free, needed) = (volume.free_bytes >> 20, needed >> 20);
         findings.push(Finding {
-            what: format!("{} MiB are free under {directory}", volume.free_bytes >> 20),
-            why: "the journals and the reserve do not fit; producers will be refused soon",
-            mend: format!("df -h {directory}; then free space, or lower millrace.journal.bytes"),
+            what: format!("{free} MiB are free under {directory}, and the broker needs {needed} MiB to begin with"),
+            why: "without room for its journals and its reserve it refuses producers",
+            mend: format!(
+                "df -h {directory}; then free space, or lower millrace.journal.bytes or millrace.reserve.bytes"
+            ),
         });
     }
 }
@@ -161,8 +166,8 @@ const KERNEL_MIN: (u32, u32) = (5, 15);
 const LOCKED_BYTES_PER_SHARD: u64 = 32 << 20;
 /// Segments, journals, rings and links.
 const OPEN_FILES_BESIDES_CONNECTIONS: u64 = 4096;
-/// What stays free for metadata, offsets and compaction, so that space can always be freed.
-const FREE_BYTES_MIN: u64 = 256 << 20;
+/// What has to be free besides for a disk that is not full, of which some is for records.
+const FREE_BYTES_MIN: u64 = 128 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +185,12 @@ mod tests {
             kernel: "6.12.1-amd64".into(),
             io_uring_disabled: Some(0),
             governor: Some("performance".into()),
-            volume: Volume { file_system: "ext4".into(), direct_io: None, free_bytes: 1 << 40 },
+            volume: Volume {
+                file_system: "ext4".into(),
+                free_bytes: 1 << 40,
+                disk_bytes: 1 << 41,
+                ..Volume::default()
+            },
             ..Machine::default()
         }
     }
@@ -210,7 +220,12 @@ mod tests {
         let on = |file_system: &str| Volume { file_system: file_system.into(), ..good().volume };
         one_finding(&Machine { volume: on("tmpfs"), ..good() }, "in memory");
         one_finding(&Machine { volume: on("overlayfs"), ..good() }, "overlayfs");
-        one_finding(&Machine { volume: Volume { free_bytes: 1 << 20, ..on("xfs") }, ..good() }, "1 MiB are free");
+        // Two journals of 64 MiB and the reserve.
+        let small = Volume { free_bytes: 300 << 20, disk_bytes: 1 << 33, ..on("xfs") };
+        let finding = "300 MiB are free under ./millrace-data, and the broker needs 512 MiB";
+        one_finding(&Machine { volume: small.clone(), ..good() }, finding);
+        let started_before = Volume { held_bytes: 384 << 20, ..small };
+        assert_eq!(judge(&Machine { volume: started_before, ..good() }, &config()), []);
         let refused = Volume { direct_io: Some("EINVAL".into()), ..on("xfs") };
         one_finding(&Machine { volume: refused, ..good() }, "refuses O_DIRECT (EINVAL)");
     }

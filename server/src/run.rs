@@ -104,8 +104,12 @@ fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
 
 /// Serves until something arrives at `stop`, on one thread per shard.
 fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
-    let broker =
-        Broker { config: start.config.clone(), cluster_id: start.identity.cluster_id, incarnation: start.incarnation };
+    let broker = Broker {
+        config: start.config.clone(),
+        cluster_id: start.identity.cluster_id,
+        incarnation: start.incarnation,
+        reserve_bytes: start.config.store.reserve_bytes(start.machine.volume.disk_bytes),
+    };
     let (switch, signal) = stop_switch();
     let lead = Lead { stop: signal, on_ready: Box::new(|addresses| tell_ready(&addresses)) };
     let seats = Seats::new(boot::Start::<GlommioEnv>::all(&broker, lead));

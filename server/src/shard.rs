@@ -5,7 +5,7 @@
 //!
 //! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
-//! answer, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
+//! answer, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
 //! first shard, and [`reconcile`] makes every shard's logs follow; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
 
 pub mod placement;
@@ -14,6 +14,7 @@ pub mod budget;
 pub mod limits;
 pub mod task_set;
 
+pub mod keys;
 pub mod mailbox;
 pub mod router;
 pub mod serve;
@@ -37,6 +38,7 @@ use millrace_runtime::{Disk, Env};
 
 use self::boot::Broker;
 use self::budget::Budget;
+use self::keys::KeySearch;
 use self::mailbox::Mailbox;
 use self::mailbox::lease::LeaseTable;
 use self::metadata_log::MetadataLog;
@@ -74,6 +76,7 @@ struct Inner<E: Env> {
     leases: RefCell<LeaseTable<LogSlice<E>>>,
     append_line: AppendLine,
     request_budget: Budget,
+    key_search: KeySearch,
     connections: Connections<E>,
     producer_ids: ProducerIds,
     authorizer: Authorizer,
@@ -123,6 +126,7 @@ impl<E: Env> Shard<E> {
             leases: RefCell::new(LeaseTable::new(index, limits::LEASE_COUNT_MAX, budgets.leases)),
             append_line: AppendLine::default(),
             request_budget: Budget::new(budgets.requests),
+            key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
             producer_ids: ProducerIds::default(),
             authorizer: Authorizer,
@@ -206,6 +210,11 @@ impl<E: Env> Shard<E> {
     /// Memory for received requests.
     pub fn request_budget(&self) -> &Budget {
         &self.inner.request_budget
+    }
+
+    /// Who looks for keys in compressed batches.
+    pub fn key_search(&self) -> &KeySearch {
+        &self.inner.key_search
     }
 
     /// The connections this shard serves.

@@ -126,7 +126,7 @@ impl<E: Env> Rig<E> {
             let entry = Entry { partition, segment_base: Offset::ZERO, kind };
             encoder.add(&entry, &source.as_slice()[..piece_bytes]);
         }
-        encoder.finish(&RoundHeader { nonce: 1, sequence: 1, tail_sequence: 1, tail_position: 0 });
+        encoder.finish(&RoundHeader { nonce: 1, sequence: 1, tail_sequence: 1, tail_position: 0, flushed_sequence: 0 });
         let position = self.log.take(u64_of(buffer.as_slice().len()));
         (Rc::new(buffer), position)
     }

@@ -108,7 +108,8 @@ struct RawRound {
     tail_sequence: U64,
     tail_position: U64,
     entry_count: U32,
-    reserved: [u8; 12],
+    flushed_sequence: U64,
+    reserved: [u8; 4],
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -183,6 +184,9 @@ pub struct RoundHeader {
     pub tail_sequence: u64,
     /// Where that round starts, in bytes from the start of the ring.
     pub tail_position: u64,
+    /// The newest round that was flushed before this one was written; 0 when none was. Below `sequence`. Rounds behind
+    /// it may be missing after the loss of power.
+    pub flushed_sequence: u64,
 }
 
 /// Lays a round out in memory before it is written.
@@ -246,7 +250,8 @@ impl<'a> RoundEncoder<'a> {
             tail_sequence: U64::new(header.tail_sequence),
             tail_position: U64::new(header.tail_position),
             entry_count: U32::new(u32::try_from(entry_count).expect("entries fit the round")),
-            reserved: [0; 12],
+            flushed_sequence: U64::new(header.flushed_sequence),
+            reserved: [0; 4],
         };
         put(self.target, raw.as_bytes());
         raw.crc = U32::new(crc32c::crc32c(&self.target[ROUND_CRC_START..self.piece_position]));
@@ -281,6 +286,7 @@ impl<'a> Round<'a> {
             sequence: raw.sequence.get(),
             tail_sequence: raw.tail_sequence.get(),
             tail_position: raw.tail_position.get(),
+            flushed_sequence: raw.flushed_sequence.get(),
         };
         // The header's own fields are inside the checksum, except magic and crc.
         let checked = used.get(ROUND_CRC_START..)?;
@@ -339,10 +345,19 @@ mod tests {
         let mut encoder = RoundEncoder::new(&mut memory, 2);
         encoder.add(&piece, b"bytes");
         encoder.add(&durable, b"");
-        encoder.finish(&RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        encoder.finish(&RoundHeader {
+            nonce: 77,
+            sequence: 3,
+            tail_sequence: 2,
+            tail_position: 8192,
+            flushed_sequence: 2,
+        });
         let round = Round::decode(&memory, 77).expect("what was encoded decodes");
         assert_eq!(round.entries, vec![(piece, b"bytes".as_slice()), (durable, b"".as_slice())]);
-        assert_eq!(round.header, RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        assert_eq!(
+            round.header,
+            RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192, flushed_sequence: 2 }
+        );
         assert_eq!(round.bytes, 4096);
         memory
     }
@@ -387,7 +402,13 @@ mod tests {
         let kind = EntryKind::DurableEnd { position: Position::new(NUMBER_MAX + 1), end_offset: Offset::ZERO };
         let mut encoder = RoundEncoder::new(&mut block, 1);
         encoder.add(&Entry { partition, segment_base: Offset::ZERO, kind }, b"");
-        encoder.finish(&RoundHeader { nonce: 77, sequence: 3, tail_sequence: 2, tail_position: 8192 });
+        encoder.finish(&RoundHeader {
+            nonce: 77,
+            sequence: 3,
+            tail_sequence: 2,
+            tail_position: 8192,
+            flushed_sequence: 2,
+        });
         assert_eq!(Round::decode(&block, 77), None);
     }
 

@@ -20,7 +20,8 @@ pub struct Recorded {
     pub end: Mark,
     /// The log ends exactly there.
     pub clean: bool,
-    /// Bytes below `end` that are to be written to their segments before anything is read.
+    /// Bytes that are to be written to their segments before anything is read: all that the journal has of the log and the
+    /// segments may not, in a round that is under way too. What is in the journal must not be appended to otherwise.
     pub pieces: Vec<Piece>,
 }
 
@@ -75,6 +76,7 @@ impl<E: Env> Log<E> {
         discarded.durable_end_unrecorded = self.durable_end_unrecorded;
         (discarded.unflushed, discarded.start_unrecorded) = (self.unflushed, self.start_unrecorded);
         discarded.pinned_sequence = self.pinned_sequence;
+        discarded.lost_producers = Some(std::mem::take(&mut self.producers));
         *self = discarded;
     }
 
@@ -84,14 +86,25 @@ impl<E: Env> Log<E> {
             return recorded.clone();
         }
         let durable = self.offsets.durable();
-        let (base, position) = self.locate(durable.position);
+        let (base, position) = self.locate_durable(durable.position);
         Recorded {
             start_offset: self.offsets.start(),
             leader_epoch: self.leader_epoch,
             segment_base: self.active.as_ref().map(|_| base),
             end: Mark { offset: durable.offset, position },
             clean: false,
-            pieces: self.pieces(self.in_segment.position, durable.position),
+            pieces: self.pieces(self.in_segment.position, self.journaled_end.max(durable.position)),
+        }
+    }
+
+    /// The segment in which what is durable ends, by its first offset, and the position in its file. A segment whose header
+    /// is not durable does not count yet.
+    pub fn locate_durable(&self, position: Position) -> (Offset, Position) {
+        match self.sealed.last() {
+            Some(last) if position == self.origin() && !self.is_header_durable() => {
+                (last.base_offset, Position::new(last.bytes))
+            }
+            _ => self.locate(position),
         }
     }
 

@@ -30,6 +30,11 @@ impl SpillRead {
         self.block_index
     }
 
+    /// What the file says of itself.
+    pub fn header(&self) -> &ProducersHeader {
+        &self.header
+    }
+
     pub(super) fn is_of(&self, spill: &Spill) -> bool {
         Rc::ptr_eq(&self.header, &spill.header)
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::checkpoint::Checkpoint;
-use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round};
+use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round, RoundHeader};
 use crate::log::Corruption;
 use crate::log::offsets::Mark;
 use crate::log::recorded::Piece;
@@ -18,8 +18,8 @@ const READ_BYTES: usize = 1024 * 1024;
 /// What the journal says of one log.
 #[derive(Debug, Default)]
 pub(crate) struct JournaledLog {
-    /// Pieces in the order in which they were appended, each with the offset behind its last record.
-    pub(crate) pieces: Vec<(Piece, Offset)>,
+    /// Pieces in the order in which they were appended.
+    pub(crate) pieces: Vec<Piece>,
     /// First offset of a segment and a position in it. Damage below is corruption: a flush after it was completed.
     pub(crate) durable_end: Option<(Offset, Mark)>,
     /// The log start offset.
@@ -79,10 +79,12 @@ pub(crate) async fn read<E: Env>(
     }
     let ring = read_ring::<E>(&file, header.ring_bytes).await?;
     let needed_tail = if header.generation == needed.generation { needed.tail } else { 0 };
-    for (position, round) in live_rounds(&ring, header.nonce, needed_tail)
-        .map_err(|(position, what)| corrupt(position + RING_START, what))?
-    {
-        contents.take(&round).map_err(|what| corrupt(position + RING_START, what))?;
+    let rounds = live_rounds(&ring, header.nonce, needed_tail)
+        .map_err(|(position, what)| corrupt(position + RING_START, what))?;
+    let flushed_sequence = rounds.last().map_or(0, |(_, round)| round.header.flushed_sequence);
+    for (position, round) in rounds {
+        let flushed = round.header.sequence <= flushed_sequence;
+        contents.take(&round, flushed).map_err(|what| corrupt(position + RING_START, what))?;
     }
     Ok(Some(contents))
 }
@@ -103,8 +105,9 @@ async fn read_ring<E: Env>(file: &<E::Disk as Disk>::File, ring_bytes: u64) -> i
 /// The rounds that recovery needs, in order, each with its position in the ring.
 ///
 /// The newest whole round says where the oldest live one is, unless a checkpoint written after it let go of more: a round
-/// that was torn may have overwritten those. Every round between must be whole: rounds are written one after the other,
-/// so only the newest can be torn, and a gap is damage. The error is where it was noticed, and what it is.
+/// that was torn may have overwritten those. It also says up to which round everything was flushed before it: these must
+/// all be whole, and a gap is damage. Of those behind, any may be missing after the loss of power, and what comes behind
+/// the first gap was on the device by chance: it does not count. The error is where damage was noticed, and what it is.
 pub fn live_rounds(ring: &[u8], nonce: u64, needed_tail: u64) -> Result<Vec<(u64, Round<'_>)>, (u64, String)> {
     let mut rounds = BTreeMap::new();
     for position in (0..ring.len()).step_by(BLOCK_BYTES) {
@@ -114,34 +117,45 @@ pub fn live_rounds(ring: &[u8], nonce: u64, needed_tail: u64) -> Result<Vec<(u64
         }
     }
     let Some((newest, (_, round))) = rounds.last_key_value() else { return Ok(Vec::new()) };
-    let (newest, noted_tail, tail_position) = (*newest, round.header.tail_sequence, round.header.tail_position);
+    let (newest, RoundHeader { tail_sequence: noted_tail, tail_position, flushed_sequence, .. }) =
+        (*newest, round.header);
     let tail = noted_tail.max(needed_tail);
-    let live = rounds.split_off(&tail);
-    let mut expected = tail;
-    for (sequence, (position, _)) in &live {
-        if *sequence != expected || (*sequence == noted_tail && *position != tail_position) {
-            let what = format!("round {expected} is missing or damaged, but round {newest} was written after it");
-            return Err((*position, what));
+    let mut live = rounds.split_off(&tail);
+    for expected in tail..=newest {
+        let Some((position, _)) = live.get(&expected) else {
+            if expected > flushed_sequence {
+                live.split_off(&expected);
+                break;
+            }
+            let behind = live.range(expected..).next().map_or(0, |(_, (position, _))| *position);
+            return Err((behind, format!("round {expected} is missing or damaged, but was flushed before {newest}")));
+        };
+        if expected == noted_tail && *position != tail_position {
+            return Err((*position, format!("round {expected} is not where round {newest} says")));
         }
-        // Behind the last number of all there is no round.
-        expected = expected.wrapping_add(1);
     }
     Ok(live.into_values().collect())
 }
 
 impl JournalContents {
-    fn take(&mut self, round: &Round<'_>) -> Result<(), String> {
+    /// Takes in a round. A piece says how far its log is durable only if its round was flushed: of the bytes before it,
+    /// which earlier rounds wrote to the segment, some may be lost otherwise.
+    fn take(&mut self, round: &Round<'_>, flushed: bool) -> Result<(), String> {
         for (entry, bytes) in &round.entries {
             let log = self.logs.entry(entry.partition).or_default();
             match entry.kind {
                 EntryKind::Piece { position, end_offset, .. } => {
                     let start = (entry.segment_base, position);
-                    let continues = log.pieces.last().is_none_or(|(piece, _)| piece.end() <= start);
+                    let continues = log.pieces.last().is_none_or(|piece| piece.end() <= start);
                     if !continues {
                         return Err(format!("a piece of {} overlaps the one before", entry.partition));
                     }
                     let piece = Piece { segment_base: entry.segment_base, position, bytes: bytes.to_vec() };
-                    log.pieces.push((piece, end_offset));
+                    let end = (entry.segment_base, Mark { offset: end_offset, position: piece.end().1 });
+                    if flushed {
+                        log.durable_end = log.durable_end.max(Some(end));
+                    }
+                    log.pieces.push(piece);
                 }
                 EntryKind::DurableEnd { position, end_offset } => {
                     let end = (entry.segment_base, Mark { offset: end_offset, position });
@@ -157,14 +171,18 @@ impl JournalContents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::journal::{RoundEncoder, RoundHeader};
+    use crate::format::journal::RoundEncoder;
 
     const NONCE: u64 = 5;
 
     fn put_round(ring: &mut [u8], position: usize, sequence: u64, tail: (u64, u64)) {
+        put_unflushed(ring, position, (sequence, sequence - 1), tail);
+    }
+
+    fn put_unflushed(ring: &mut [u8], position: usize, (sequence, flushed_sequence): (u64, u64), tail: (u64, u64)) {
         let encoder = RoundEncoder::new(&mut ring[position..position + BLOCK_BYTES], 0);
         let (tail_sequence, tail_position) = tail;
-        encoder.finish(&RoundHeader { nonce: NONCE, sequence, tail_sequence, tail_position });
+        encoder.finish(&RoundHeader { nonce: NONCE, sequence, tail_sequence, tail_position, flushed_sequence });
     }
 
     fn sequences(ring: &[u8]) -> Result<Vec<u64>, (u64, String)> {
@@ -214,5 +232,18 @@ mod tests {
         assert_eq!(live_rounds_from(&ring, 3), Ok(vec![3]));
         assert_eq!(live_rounds_from(&ring, 4), Ok(vec![]));
         assert!(live_rounds_from(&ring, 2).is_err());
+    }
+
+    #[test]
+    fn rounds_behind_the_last_flush_may_be_missing() {
+        let mut ring = vec![0; 5 * BLOCK_BYTES];
+        put_unflushed(&mut ring, 0, (1, 0), (1, 0));
+        for (place, flushed) in [(1, 1), (3, 2), (4, 2)] {
+            let sequence = u64::try_from(place).unwrap() + 1;
+            put_unflushed(&mut ring, place * BLOCK_BYTES, (sequence, flushed), (1, 0));
+        }
+        assert_eq!(sequences(&ring), Ok(vec![1, 2]), "round 3 is missing, so 4 and 5 do not count");
+        ring[BLOCK_BYTES + 20] ^= 1;
+        assert!(sequences(&ring).is_err(), "round 2 was flushed");
     }
 }

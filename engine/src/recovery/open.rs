@@ -8,6 +8,7 @@
 //!    the first segment in which something does not continue it.
 //! 4. Make that end final: remove later segments, write once more what is not known to be flushed, cut the rest off.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -36,15 +37,17 @@ use crate::segment_files;
 /// Bytes that are written once more at a time.
 const REWRITE_BYTES: usize = 256 * 1024;
 
-/// Opens a log of which `recorded` is known.
+/// Opens a log of which `recorded` is known. When its saved state has more than `producer_count_max` producers, they are
+/// spilled.
 pub(crate) async fn open_log<E: Env>(
     env: &E,
     logs: &Path,
     id: PartitionId,
     recorded: &Recorded,
+    producer_count_max: usize,
 ) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
     let directory = logs.join(id.directory_name());
-    LogOpener { env, logs, directory, id, recorded }.run().await
+    LogOpener { env, logs, directory, id, recorded, producer_count_max }.run().await
 }
 
 struct LogOpener<'a, E: Env> {
@@ -53,6 +56,7 @@ struct LogOpener<'a, E: Env> {
     directory: PathBuf,
     id: PartitionId,
     recorded: &'a Recorded,
+    producer_count_max: usize,
 }
 
 /// The last segment that is scanned: it becomes the active one.
@@ -75,8 +79,14 @@ impl<E: Env> LogOpener<'_, E> {
             return Ok((OpenedLog::empty(self.recorded.start_offset), LogOutcome::default()));
         }
         self.check_present(&bases).await?;
+        let mut restored = BTreeMap::new();
         for piece in &self.recorded.pieces {
-            put_back(self.env, self.logs, self.id, piece).await?;
+            if let Some(segment) = put_back(self.env, self.logs, self.id, piece).await? {
+                restored.insert(segment.base_offset(), segment);
+            }
+        }
+        for segment in restored.values() {
+            segment.sync().await?;
         }
         let mut sealed = Vec::new();
         let mut outcome = LogOutcome::default();
@@ -96,6 +106,8 @@ impl<E: Env> LogOpener<'_, E> {
             self.finish_replacement(self.directory.join(&entry.name)).await?;
         }
         let names = disk.read_dir(&self.directory).await?;
+        // It was an earlier life's.
+        segment_files::remove_spilled(self.env, &self.directory).await?;
         let mut bases: Vec<_> = names.iter().filter_map(|entry| segment::parse_file_name(&entry.name)).collect();
         // A process that was killed may have left names that are there and not durable; appends would soon rely on them.
         // Where the log is recorded to be durable, the names up to there are too.
@@ -110,6 +122,10 @@ impl<E: Env> LogOpener<'_, E> {
                 are_durable = false;
                 match Segment::open_by_header(self.env, path.clone(), self.id).await? {
                     Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
+                        // That the header can be read does not prove that it is on the device, and a segment that has its
+                        // name without it would be damaged.
+                        segment.write_header(self.env, self.id, None).await?;
+                        segment.sync().await?;
                         segment.rename(self.env).await?;
                         bases.push(segment.base_offset());
                     }
@@ -194,11 +210,21 @@ impl<E: Env> LogOpener<'_, E> {
         for (place, base) in bases.iter().enumerate().rev() {
             let index = segment_files::read_index(self.env, &self.directory, self.id, *base).await?;
             let Some((end_offset, index)) = index else { continue };
-            let producers = segment_files::read_producers(self.env, &self.directory, self.id, end_offset).await?;
+            let (id, count_max) = (self.id, self.producer_count_max);
+            let producers = segment_files::read_producers(self.env, &self.directory, id, end_offset, count_max).await?;
             let Some(producers) = producers else { continue };
+            let mut leader_epoch = index.epochs.last().map(|last| last.epoch);
+            if let Some(before) = place.checked_sub(1).filter(|_| leader_epoch.is_none()) {
+                // Nothing was in the segment yet: the last batch is in the one before.
+                let before = segment_files::read_index(self.env, &self.directory, self.id, bases[before]).await?;
+                leader_epoch = before.and_then(|(_, index)| index.epochs.last().map(|last| last.epoch));
+                if leader_epoch.is_none() {
+                    continue;
+                }
+            }
             let mut scan = Scan::of_segment(*base, None, producers);
             scan.end = Mark { offset: end_offset, position: index.end };
-            scan.leader_epoch = index.epochs.last().map_or(LeaderEpoch::new(-1), |last| last.epoch);
+            scan.leader_epoch = leader_epoch.unwrap_or(LeaderEpoch::new(-1));
             (scan.index, scan.epochs) = (index.offsets, index.epochs);
             return Ok((place, Some(scan)));
         }

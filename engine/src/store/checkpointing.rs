@@ -126,7 +126,7 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
         return recovery::checkpoint_entry(log.id, recorded);
     }
     log.active.as_ref()?;
-    let (segment_base, position) = log.locate(log.in_segment.position);
+    let (segment_base, position) = log.locate_durable(log.in_segment.position);
     Some(CheckpointEntry {
         partition: log.id,
         leader_epoch: log.leader_epoch,

@@ -23,7 +23,7 @@ use std::time::Duration;
 use millrace_runtime::{Clock, Disk, Env, Random, Tasks};
 use thiserror::Error;
 
-use super::{Inner, ReadError, SharedLog, Store, extents, open};
+use super::{Inner, ReadError, SharedLog, Store, extents, open, producers};
 use crate::compaction::{Cleaner, Damage, Indexer, PassConfig};
 use crate::log::Log;
 use crate::log::sealed::SealedSegment;
@@ -189,11 +189,12 @@ struct Pass<'a, E: Env> {
 impl<E: Env> Pass<'_, E> {
     async fn run(&mut self, plan: &Plan, now_ms: i64) -> Result<(), CompactionError> {
         let random = self.inner.env.random();
+        let producers = producers::last_offsets(self.inner, self.log).await?;
         let config = PassConfig {
             dirty: plan.dirty.clone(),
             now_ms,
             tombstone_age_max: self.log.borrow().config.tombstone_age_max,
-            producers: self.log.borrow().producers.last_offsets(),
+            producers,
             // There are no transactions yet, so none was aborted.
             aborted: crate::compaction::AbortedTransactions::default(),
             key_map_bytes_max: self.inner.config.key_map_bytes_max,

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::producer_state::PRODUCERS_KNOWN_MAX;
+
 /// What a store needs to know.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -36,6 +38,10 @@ pub struct StoreConfig {
     pub records_bytes_max: usize,
     /// Memory for what was read from segments, and is being read.
     pub read_cache_bytes_max: usize,
+    /// A log with more idempotent producers in memory spills them to a file.
+    pub producer_count_max: usize,
+    /// Memory for the idempotent producers of all logs.
+    pub producer_bytes_max: usize,
     /// A producer whose last batch is older is forgotten (`producer.id.expiration.ms`).
     pub producer_age_max: Duration,
 }
@@ -59,6 +65,8 @@ impl StoreConfig {
             key_map_bytes_max: 16 * 1024 * 1024,
             records_bytes_max: 32 * 1024 * 1024,
             read_cache_bytes_max: 32 * 1024 * 1024,
+            producer_count_max: PRODUCERS_KNOWN_MAX,
+            producer_bytes_max: 16 * 1024 * 1024,
             producer_age_max: Duration::from_hours(24),
         }
     }

@@ -17,10 +17,11 @@ use std::rc::Rc;
 
 use millrace_runtime::{Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, prepare, space};
+use super::{Inner, SharedLog, prepare, producers, space};
 use crate::log::Log;
 use crate::log::index::SegmentIndex;
 use crate::model::Offset;
+use crate::producer_state::SpillMerge;
 use crate::segment::Segment;
 use crate::segment_files;
 
@@ -108,21 +109,47 @@ async fn finish<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> 
     save(inner, log, life).await
 }
 
+/// What is known of producers, to be saved.
+enum Producers {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Some are spilled: the next file of them is to tell of all.
+    Spilled(Box<SpillMerge>),
+}
+
 /// Saves what is needed to read only what comes from here on.
 async fn save<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> io::Result<()> {
+    if log.borrow().active.is_none() || log.borrow().life != life {
+        return Ok(());
+    }
     let (id, base_offset, mark, index, producers, replaced) = {
-        let borrowed = log.borrow();
+        let mut borrowed = log.borrow_mut();
         let mark = borrowed.offsets.written();
         let (offsets, epochs) = (borrowed.index.clone(), borrowed.epochs.clone());
         let index = SegmentIndex { end: borrowed.locate_active(mark.position), offsets, epochs };
-        let producers = borrowed.producers.encode(borrowed.id, mark.offset);
+        let producers = if borrowed.producers.spill_header().is_some() {
+            Producers::Spilled(Box::new(producers::begin(&mut borrowed)))
+        } else {
+            Producers::Whole(borrowed.producers.encode(borrowed.id, mark.offset))
+        };
         (borrowed.id, borrowed.active_base(), mark, index, producers, borrowed.saved_producers)
     };
-    if log.borrow().active.is_none() || !wait_until(inner, log, life, |log| log.in_segment >= mark).await {
-        return Ok(());
-    }
     let directory = inner.logs_directory.join(id.directory_name());
-    segment_files::write_producers(&inner.env, &directory, mark.offset, &producers).await?;
+    match producers {
+        Producers::Whole(bytes) => {
+            if !wait_until(inner, log, life, |log| log.in_segment >= mark).await {
+                return Ok(());
+            }
+            segment_files::write_producers(&inner.env, &directory, mark.offset, &bytes).await?;
+        }
+        Producers::Spilled(merge) => {
+            producers::write(inner, log, *merge).await?;
+            if !wait_until(inner, log, life, |log| log.in_segment >= mark).await {
+                return Ok(());
+            }
+            segment_files::save_spilled(&inner.env, &directory, mark.offset).await?;
+        }
+    }
     if log.borrow().life != life || log.borrow().active_base() != base_offset {
         // The index of a segment that was rolled meanwhile is the whole one.
         return segment_files::remove_producers(&inner.env, &directory, mark.offset).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millrace_runtime::{Clock, Env, Tasks};
 
-use super::{Inner, SharedLog, deleting, extents, finish, open, space};
+use super::{Inner, SharedLog, deleting, extents, finish, open, producers, space};
 use crate::log::Log;
 use crate::model::Offset;
 
@@ -24,6 +24,7 @@ pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
         waited += TICK;
         space::look(&inner).await;
         save_states(&inner);
+        producers::fit_budget(&inner);
         if waited >= inner.config.retention_interval {
             waited = Duration::ZERO;
             look_after_logs(&inner).await;

@@ -47,7 +47,8 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
         (borrowed.id, borrowed.recorded.clone())
     };
     if let Some(recorded) = recorded {
-        let opened = recovery::open_log(&inner.env, &inner.logs_directory, id, &recorded).await;
+        let opened =
+            recovery::open_log(&inner.env, &inner.logs_directory, id, &recorded, inner.config.producer_count_max).await;
         let mut borrowed = log.borrow_mut();
         match opened {
             Ok((opened, outcome)) => {

@@ -7,9 +7,10 @@
 use std::io;
 use std::rc::Rc;
 
-use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, TaskClass, Tasks};
+use millrace_protocol::batch::BatchView;
+use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, FlushScope, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, space};
+use super::{Inner, SharedLog, open, round, space};
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
@@ -81,7 +82,15 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
         filled_end.zip(borrowed.fill_target()).filter(|_| borrowed.life == life)
     };
     if let Some((start, end)) = step {
-        segment.fill(&inner.env, start, end).await?;
+        segment.write_zeros(&inner.env, start, end).await?;
+        // A flush that fails may take what was written before it along, and a round's flush of the file that ends in the
+        // meantime knows nothing of that.
+        log.borrow_mut().flushing_beside = inner.flush_scope == FlushScope::File;
+        let flushed = segment.sync().await;
+        log.borrow_mut().flushing_beside = false;
+        // Whatever it says, even that there is no space: a flush that failed is not tried again.
+        flushed.map_err(io::Error::other)?;
+        round::release_held(inner);
         let mut borrowed = log.borrow_mut();
         borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
         // A roll may have come in between.
@@ -141,7 +150,39 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
     Ok(segment)
 }
 
-/// Loads the log's partial last block if an append needs it.
+/// Waits until the log is open, in the segment that `batch` belongs to, with its partial last block in memory.
+pub(super) async fn make_ready<E: Env>(
+    inner: &Rc<Inner<E>>,
+    log: &SharedLog<E>,
+    batch: &BatchView<'_>,
+) -> Result<(), Failure> {
+    loop {
+        open::ensure(inner, log).await?;
+        roll_if_due(inner, log, batch);
+        load_prefix(inner, log).await?;
+        // It may have been discarded meanwhile.
+        if log.borrow().recorded.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Goes on in the next segment if the active one is full or old. While the next one is not prepared yet, the active one
+/// takes more than its size.
+fn roll_if_due<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, batch: &BatchView<'_>) {
+    let mut borrowed = log.borrow_mut();
+    if !borrowed.roll_due(batch) {
+        return;
+    }
+    borrowed.roll_wanted = true;
+    let has_unstored = borrowed.unstored_bytes() > 0;
+    if let Some(gap) = borrowed.roll().filter(|_| has_unstored) {
+        // The gap between two segments passes as bytes that were stored.
+        inner.unstored_bytes.set(inner.unstored_bytes.get() + gap);
+    }
+}
+
+/// Loads the log's partial last block if it is not in memory.
 pub(super) async fn load_prefix<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), Failure> {
     loop {
         let version = inner.prepared.version();

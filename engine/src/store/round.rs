@@ -98,7 +98,7 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
             || borrowed.needs_segment_write()
             || borrowed.unsegmented_bytes() >= INLINE_BYTES_MAX;
         let new_bytes = if to_segment { borrowed.unsegmented_bytes() } else { borrowed.unstored_bytes() };
-        flush_wanted |= borrowed.write_back_wanted && !borrowed.is_durable();
+        flush_wanted |= borrowed.write_back_wanted && !borrowed.is_settled();
         if new_bytes == 0 && !borrowed.header_pending() {
             borrowed.write_back_wanted = false;
             continue;
@@ -159,7 +159,9 @@ fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Share<E>]) -> Option<Jou
     }
     // Already now: a checkpoint that is taken while the round is under way must not let go of it.
     for piece in pieces {
-        piece.log.borrow_mut().pinned_sequence.get_or_insert(placement.sequence);
+        let mut log = piece.log.borrow_mut();
+        log.pinned_sequence.get_or_insert(placement.sequence);
+        log.journaled_end = piece.end.position;
     }
     Some(JournalWrite { file: journal.file(), buffer, placement })
 }
@@ -173,7 +175,7 @@ fn piece_entry<E: Env>(piece: &Share<E>, bytes: usize) -> Entry {
 
 fn durable_end_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
-    let (segment_base, position) = log.locate(log.in_segment.position);
+    let (segment_base, position) = log.locate_durable(log.in_segment.position);
     let kind = EntryKind::DurableEnd { position, end_offset: log.in_segment.offset };
     Entry { partition: log.id, segment_base, kind }
 }
@@ -308,9 +310,21 @@ async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result
     let marks: Vec<_> = logs.into_iter().map(take_marks).collect();
     inner.unflushed_bytes.set(0);
     let files = inner.unflushed_files.take();
+    let sequence = inner.journal.borrow_mut().ring().last_sequence();
     let (journal_result, results) = join(journal.sync(), join_all(files.iter().map(Segment::sync))).await;
     results.into_iter().fold(journal_result, Result::and)?;
-    for Flushed { log, life, stored, segment_stored, with_header } in marks {
+    inner.journal.borrow_mut().note_flushed(sequence);
+    inner.held.borrow_mut().extend(marks);
+    release_held(inner);
+    Ok(())
+}
+
+/// Takes note of what rounds flushed, but for logs whose file another flush is under way of.
+pub(super) fn release_held<E: Env>(inner: &Inner<E>) {
+    let (held, released): (Vec<_>, Vec<_>) =
+        inner.held.take().into_iter().partition(|flushed| flushed.log.borrow().flushing_beside);
+    inner.held.replace(held);
+    for Flushed { log, life, stored, segment_stored, with_header } in released {
         let mut borrowed = log.borrow_mut();
         if borrowed.life != life || borrowed.recorded.is_some() {
             continue;
@@ -325,11 +339,12 @@ async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result
             inner.unrecorded.borrow_mut().push(Rc::clone(&log));
         }
     }
-    Ok(())
+    // Whoever waits for that may not have been told when the round ended.
+    inner.round_ended.notify();
 }
 
 /// What a flush that is under way makes durable of a log.
-struct Flushed<E: Env> {
+pub(super) struct Flushed<E: Env> {
     log: SharedLog<E>,
     life: u64,
     stored: Mark,

@@ -54,6 +54,8 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     settings.settle(Key::RequestBytesMax, i64::from(sizes.request_bytes_max));
     settings.settle(Key::JournalBytes, i64::try_from(sizes.journal_bytes).expect("it only shrinks"));
     let budget = shards.memory.shard;
+    let key_map_bytes = budget.key_map * usize::from(shards.count);
+    settings.settle(Key::KeyMapBytes, i64::try_from(key_map_bytes).expect("memory has fewer than 2^63 bytes"));
     Ok(Config {
         node: NodeConfig { node_id: settings.number(Key::NodeId), directory: directory.clone() },
         net: NetConfig {
@@ -68,9 +70,13 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             round_bytes_max: sizes.round_bytes_max,
             write_buffer_bytes_max: budget.write_buffers,
             tail_cache_bytes_max: budget.tail_cache,
+            key_map_bytes_max: budget.key_map,
+            records_bytes_max: budget.records_bytes_max(),
+            reserve_bytes: Some(settings.number(Key::ReserveBytes)).filter(|bytes| *bytes > 0),
             flush_interval: settings.milliseconds(Key::FlushInterval),
             flush_interval_bytes: settings.number(Key::FlushIntervalBytes),
             retention_check_interval: settings.milliseconds(Key::RetentionCheckInterval),
+            compaction_interval: settings.milliseconds(Key::CompactionInterval),
             producer_id_expiration: settings.milliseconds(Key::ProducerIdExpiration),
         },
         shards,
@@ -276,8 +282,17 @@ fn check_shards(settings: &Settings, room: Room, errors: &mut Vec<ConfigError>) 
         0 => room.memory_bytes / MEMORY_DIVISOR,
         bytes => bytes,
     };
-    match MemoryPlan::cut(bytes, count) {
-        Ok(memory) => Some(ShardConfig { count, pin_cores: settings.flag(Key::PinCores), memory }),
+    let key_map_bytes = (settings.number::<usize>(Key::KeyMapBytes) / usize::from(count)).max(KEY_MAP_BYTES_MIN);
+    match MemoryPlan::cut(bytes, count, key_map_bytes) {
+        Ok(memory) => {
+            let room_bytes = memory.shard.key_map;
+            if room_bytes < key_map_bytes && settings.origin(Key::KeyMapBytes) != Origin::Default {
+                let (first, second) = (keys::row(Key::KeyMapBytes).name, keys::row(Key::MemoryBytes).name);
+                let why = format!("a shard's memory for keys is {room_bytes} bytes, less than {key_map_bytes}");
+                errors.push(ConfigError::Clash { first, second, why });
+            }
+            Some(ShardConfig { count, pin_cores: settings.flag(Key::PinCores), memory })
+        }
         Err(error) => {
             let (first, second) = (keys::row(Key::MemoryBytes).name, keys::row(Key::ShardCount).name);
             let why = format!("{} for {count} shards is {error}", super::memory::mib(bytes));
@@ -384,6 +399,8 @@ fn check_log(settings: &Settings) -> LogConfig {
 /// The part of the memory that is taken when nobody says how much.
 const MEMORY_DIVISOR: u64 = 4;
 const SHARD_COUNT_MAX: usize = 256;
+/// The least that a shard's compaction works with.
+const KEY_MAP_BYTES_MIN: usize = 1 << 20;
 const BLOCK_BYTES: usize = 4096;
 const ROUND_BYTES_MAX: usize = 32 << 20;
 /// A journal shorter than this many rounds would wait for itself.

@@ -72,6 +72,12 @@ pub enum Key {
     CompactionLagMax,
     /// `log.cleaner.min.cleanable.ratio`
     DirtyRatioMin,
+    /// `log.cleaner.enable`
+    CompactionEnabled,
+    /// `log.cleaner.backoff.ms`
+    CompactionInterval,
+    /// `log.cleaner.dedupe.buffer.size`
+    KeyMapBytes,
     /// `log.message.timestamp.type`
     TimestampType,
     /// `producer.id.expiration.ms`
@@ -84,6 +90,8 @@ pub enum Key {
     MemoryBytes,
     /// `millrace.journal.bytes`
     JournalBytes,
+    /// `millrace.reserve.bytes`
+    ReserveBytes,
     /// `log.format`
     LogFormat,
     /// `log.level`

@@ -28,11 +28,16 @@ pub struct ShardBudget {
     pub leases: usize,
     /// The image of topics and partitions, and everything counted per partition.
     pub metadata: usize,
+    /// The keys of a compaction pass.
+    pub key_map: usize,
+    /// Records while they are decompressed.
+    pub decompression: usize,
 }
 
 impl MemoryPlan {
-    /// Cuts `bytes` evenly for `shard_count` shards, or says how much each of them would need at least.
-    pub fn cut(bytes: u64, shard_count: u16) -> Result<Self, TooLittle> {
+    /// Cuts `bytes` evenly for `shard_count` shards, or says how much each of them would need at least. No shard needs
+    /// more than `key_map_max` for its keys.
+    pub fn cut(bytes: u64, shard_count: u16, key_map_max: usize) -> Result<Self, TooLittle> {
         assert!(shard_count >= 1, "a broker has at least one shard");
         let shard_bytes = bytes / u64::from(shard_count);
         let per_share = usize::try_from(shard_bytes / SHARES).unwrap_or(usize::MAX / 16);
@@ -40,13 +45,18 @@ impl MemoryPlan {
             return Err(TooLittle { shard_bytes });
         }
         let tail_cache = (per_share * TAIL_CACHE_SHARES).min(TAIL_CACHE_BYTES_MAX);
+        let key_map = (per_share * KEY_MAP_SHARES).min(key_map_max);
+        let decompression = (per_share * DECOMPRESSION_SHARES).min(RECORDS_BYTES_MAX * DECOMPRESSIONS);
+        let capped_shares = TAIL_CACHE_SHARES + KEY_MAP_SHARES + DECOMPRESSION_SHARES;
         let shard = ShardBudget {
             requests: per_share * REQUEST_SHARES,
             write_buffers: per_share * WRITE_BUFFER_SHARES,
             tail_cache,
-            // What the tail cache leaves goes to the other class that readers fill.
-            leases: per_share * (LEASE_SHARES + TAIL_CACHE_SHARES) - tail_cache,
+            // What the capped classes leave goes to the one that many readers fill.
+            leases: per_share * (LEASE_SHARES + capped_shares) - tail_cache - key_map - decompression,
             metadata: per_share * METADATA_SHARES,
+            key_map,
+            decompression,
         };
         let plan = Self { shard_count, shard };
         assert!(plan.bytes() <= bytes, "the budgets fit the memory they were cut from");
@@ -63,17 +73,24 @@ impl MemoryPlan {
 impl ShardBudget {
     /// The sum of this shard's budgets.
     pub fn bytes(&self) -> usize {
-        self.requests + self.write_buffers + self.tail_cache + self.leases + self.metadata
+        self.classes().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Most that the records of one batch may take when they are decompressed.
+    pub fn records_bytes_max(&self) -> usize {
+        self.decompression / DECOMPRESSIONS
     }
 
     /// Each class with its name, in a fixed order.
-    pub fn classes(&self) -> [(&'static str, usize); 5] {
+    pub fn classes(&self) -> [(&'static str, usize); 7] {
         [
             ("requests", self.requests),
             ("write buffers", self.write_buffers),
             ("tail cache", self.tail_cache),
             ("leases", self.leases),
             ("metadata", self.metadata),
+            ("compaction keys", self.key_map),
+            ("decompression", self.decompression),
         ]
     }
 }
@@ -107,16 +124,34 @@ pub fn mib(bytes: u64) -> String {
 /// A reader further behind reads from the device in large pieces.
 pub const TAIL_CACHE_BYTES_MAX: usize = 64 << 20;
 
+/// The largest limit of a batch's decompressed records. What clients send is far below it.
+const RECORDS_BYTES_MAX: usize = 32 << 20;
+
+/// Decompressed batches that a shard holds at once: one of compaction and one that was just received, each of which may take
+/// twice its limit while it grows.
+const DECOMPRESSIONS: usize = 4;
+
 /// The least a shard can work with.
 pub const SHARD_BYTES_MIN: u64 = 32 << 20;
 
 const SHARES: u64 = 16;
-const REQUEST_SHARES: usize = 5;
+const REQUEST_SHARES: usize = 4;
 const WRITE_BUFFER_SHARES: usize = 4;
-const TAIL_CACHE_SHARES: usize = 4;
+const TAIL_CACHE_SHARES: usize = 2;
 const LEASE_SHARES: usize = 2;
 const METADATA_SHARES: usize = 1;
-const _: () = assert!(REQUEST_SHARES + WRITE_BUFFER_SHARES + TAIL_CACHE_SHARES + LEASE_SHARES + METADATA_SHARES == 16);
+const KEY_MAP_SHARES: usize = 1;
+const DECOMPRESSION_SHARES: usize = 2;
+const _: () = assert!(
+    REQUEST_SHARES
+        + WRITE_BUFFER_SHARES
+        + TAIL_CACHE_SHARES
+        + LEASE_SHARES
+        + METADATA_SHARES
+        + KEY_MAP_SHARES
+        + DECOMPRESSION_SHARES
+        == 16
+);
 
 #[cfg(test)]
 mod tests {
@@ -126,9 +161,12 @@ mod tests {
     fn the_cut_never_exceeds_what_was_given() {
         for bytes in [SHARD_BYTES_MIN, SHARD_BYTES_MIN + 15, 1 << 30, (1 << 40) + 7] {
             for shard_count in [1, 2, 3, 64] {
-                if let Ok(plan) = MemoryPlan::cut(bytes, shard_count) {
+                for key_map_max in [0, 1 << 20, usize::MAX] {
+                    let Ok(plan) = MemoryPlan::cut(bytes, shard_count, key_map_max) else { continue };
                     assert!(plan.bytes() <= bytes && plan.bytes() > bytes - 16 * u64::from(shard_count) - 16 * 64);
                     assert!(plan.shard.tail_cache <= TAIL_CACHE_BYTES_MAX);
+                    assert!(plan.shard.key_map <= key_map_max);
+                    assert!((1 << 20..=RECORDS_BYTES_MAX).contains(&plan.shard.records_bytes_max()));
                 }
             }
         }
@@ -136,7 +174,7 @@ mod tests {
 
     #[test]
     fn too_little_is_refused_with_the_amount() {
-        let error = MemoryPlan::cut(48 << 20, 2).unwrap_err();
+        let error = MemoryPlan::cut(48 << 20, 2, 1 << 20).unwrap_err();
         assert_eq!(error.to_string(), "24 MiB a shard, at least 32 MiB is needed");
     }
 }

@@ -10,6 +10,7 @@ use millrace_engine::log::Failure;
 use millrace_engine::producer_state::SequenceError;
 use millrace_engine::store::{AppendError, ReadError};
 use millrace_protocol::batch::BatchError;
+use millrace_protocol::batch::compression::CompressionError;
 use millrace_protocol::error_code::ErrorCode;
 
 use crate::metadata::Refusal;
@@ -40,6 +41,7 @@ pub fn append(refusal: &AppendRefusal, naming: Naming) -> ErrorCode {
     match refusal {
         AppendRefusal::Invalid(error) => batch(error),
         AppendRefusal::KeysMissing { .. } => ErrorCode::InvalidRecord,
+        AppendRefusal::Decompression(error) => compression(error),
         AppendRefusal::Refused(error) => match error {
             // The topic was deleted after the request was looked at.
             AppendError::UnknownLog => naming.unknown(),
@@ -70,6 +72,16 @@ pub fn batch(error: &BatchError) -> ErrorCode {
         | BatchError::MalformedRecord { .. } => ErrorCode::InvalidRecord,
         BatchError::UnknownCompression { .. } => ErrorCode::UnsupportedCompressionType,
         BatchError::BrokerTimeFromProducer => ErrorCode::InvalidTimestamp,
+    }
+}
+
+/// Why the records of a batch could not be looked at.
+fn compression(error: &CompressionError) -> ErrorCode {
+    match error {
+        // Clients send the same records again in smaller batches.
+        CompressionError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        CompressionError::Corrupt { .. } => ErrorCode::InvalidRecord,
+        CompressionError::Failed { .. } => ErrorCode::UnknownServerError,
     }
 }
 
@@ -132,6 +144,7 @@ pub fn throttle(refusal: &AppendRefusal) -> Duration {
         AppendRefusal::Refused(AppendError::DiskFull { .. }) => limits::DISK_FULL_THROTTLE,
         AppendRefusal::Invalid(_)
         | AppendRefusal::KeysMissing { .. }
+        | AppendRefusal::Decompression(_)
         | AppendRefusal::Refused(_)
         | AppendRefusal::NotDurable(_) => Duration::ZERO,
     }
@@ -146,6 +159,9 @@ pub fn append_text(refusal: &AppendRefusal, directory: &Path) -> Option<String> 
             Some(format!(
                 "{count} records of the batch lack a key, which a compacted topic needs; the first is record {index}"
             ))
+        }
+        AppendRefusal::Decompression(error) => {
+            Some(format!("the keys that a compacted topic needs cannot be looked for: {error}"))
         }
         AppendRefusal::Refused(AppendError::DiskFull { free_bytes }) => Some(format!(
             "the disk of data directory {} is full: {free_bytes} bytes are free, and they are kept for the broker itself; \

@@ -50,7 +50,10 @@ pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close
     for topic in &positions.topics {
         let found = check_request(context, &positions).and_then(|()| check_topic(context, &image, &topic.name_or_id));
         for partition in &positions.partitions[topic.partitions.clone()] {
-            let place = found.clone().and_then(|topic| check_partition(context, topic, partition));
+            let place = match found.clone().and_then(|topic| check_partition(context, topic, partition)) {
+                Ok(place) => check_keys(context, place).await,
+                refused @ Err(_) => refused,
+            };
             outcomes.push(match place {
                 Ok(place) => {
                     let owner = context.shard.owner(place.partition);
@@ -95,23 +98,24 @@ impl<E: Env> Started<E> {
             for (ordinal, result) in ordinals.into_iter().zip(results) {
                 self.outcomes[ordinal] = match result {
                     Ok(batch) => Outcome::Appended(batch),
-                    Err(refusal) => Outcome::Refused(self.refused(refusal)),
+                    Err(refusal) => Outcome::Refused(explain(&self.shard, &refusal, self.version)),
                 };
             }
         }
         let Self { version, correlation_id, positions, outcomes, .. } = self;
         Ok(Finished { version, correlation_id, positions, outcomes, request })
     }
+}
 
-    /// What the client is told of an owner's refusal.
-    fn refused(&self, refusal: AppendRefusal) -> Refused {
-        let naming = if self.version >= BY_ID_FROM { Naming::Id } else { Naming::Name };
-        let error = errors::append(&refusal, naming);
-        let text = errors::append_text(&refusal, &self.shard.broker().config.node.directory);
-        let throttle = errors::throttle(&refusal);
-        let record_indexes = if let AppendRefusal::KeysMissing { first, .. } = refusal { first } else { Vec::new() };
-        Refused { error, text, record_indexes, throttle }
-    }
+/// What the client is told of a refusal.
+fn explain<E: Env>(shard: &Shard<E>, refusal: &AppendRefusal, version: i16) -> Refused {
+    let naming = if version >= BY_ID_FROM { Naming::Id } else { Naming::Name };
+    let error = errors::append(refusal, naming);
+    let text = errors::append_text(refusal, &shard.broker().config.node.directory);
+    let throttle = errors::throttle(refusal);
+    let record_indexes =
+        if let AppendRefusal::KeysMissing { first, .. } = refusal { first.clone() } else { Vec::new() };
+    Refused { error, text, record_indexes, throttle }
 }
 
 /// A request of which everything is known.
@@ -276,6 +280,16 @@ fn check_partition<E: Env>(
     let compacts = context.shard.topic_defaults().compacts(&topic.config);
     let keys = if compacts { Keys::Required } else { Keys::Optional };
     Ok(BatchPlace { partition: id, leader_epoch, range, keys })
+}
+
+/// Looks for the keys that a compacted log needs, if the batch is compressed. Otherwise the owner does.
+async fn check_keys<E: Env>(context: &Context<'_, E>, place: BatchPlace) -> Result<BatchPlace, Refused> {
+    if place.keys == Keys::Required {
+        let shard = context.shard;
+        let searched = shard.key_search().check(shard.env(), context.frame, place.range.clone()).await;
+        searched.map_err(|refusal| explain(shard, &refusal, context.head.version))?;
+    }
+    Ok(place)
 }
 
 /// The topic's own limit, or the broker's.

@@ -17,7 +17,7 @@ use millrace_engine::log::Failure;
 use millrace_engine::model::PartitionId;
 use millrace_engine::recovery::{self, OpenError, RecoveryReport};
 use millrace_engine::store::{Store, StoreConfig};
-use millrace_runtime::{Clock, Env, Listener, Net};
+use millrace_runtime::{BLOCK_BYTES, Clock, Env, Listener, Net};
 use thiserror::Error;
 
 use super::mailbox::Links;
@@ -42,12 +42,21 @@ pub struct Broker {
     pub cluster_id: ClusterId,
     /// Different at every start.
     pub incarnation: u128,
+    /// Disk space that all shards keep for the broker itself.
+    pub reserve_bytes: u64,
 }
 
 impl Broker {
     /// The broker's number.
     pub fn node(&self) -> NodeId {
         NodeId::new(self.config.node.node_id).expect("the configuration is checked")
+    }
+
+    /// One shard's part of the reserve, in whole blocks.
+    fn shard_reserve_bytes(&self) -> u64 {
+        let block_bytes = u64::try_from(BLOCK_BYTES).expect("a small constant");
+        let part = self.reserve_bytes / u64::from(self.config.shards.count);
+        part - part % block_bytes
     }
 }
 
@@ -190,6 +199,10 @@ async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
         flush_interval: settings.flush_interval,
         flush_interval_bytes: settings.flush_interval_bytes,
         retention_interval: settings.retention_check_interval,
+        reserve_bytes: shard.broker().shard_reserve_bytes(),
+        compaction_interval: settings.compaction_interval,
+        key_map_bytes_max: settings.key_map_bytes_max,
+        records_bytes_max: settings.records_bytes_max,
         producer_age_max: settings.producer_id_expiration,
         ..StoreConfig::at(settings.directory.clone())
     };

@@ -19,7 +19,7 @@ use super::mailbox::message::{
 };
 use super::placement::ShardIndex;
 use super::router::{Piece, ReadAnswer};
-use super::{LogSlice, Shard, limits};
+use super::{LogSlice, Shard, keys, limits};
 
 /// A place in the line of appends.
 pub struct AppendTurn(Turn);
@@ -91,27 +91,14 @@ pub async fn append<E: Env>(
     results
 }
 
-/// The batch at `place` of a request, if it may be appended there.
+/// The batch at `place` of a request, if it may be appended there. The keys of a compressed one were looked for where it
+/// was received.
 fn check<'f>(frame: &'f [u8], place: &BatchPlace) -> Result<BatchView<'f>, AppendRefusal> {
     let batch = BatchView::parse_produced(&frame[place.range.clone()]).map_err(AppendRefusal::Invalid)?;
     if place.keys == Keys::Required && batch.header().attributes().compression() == Some(Compression::None) {
-        check_keys(&batch)?;
+        keys::check_keys(batch.records().map_err(AppendRefusal::Invalid)?)?;
     }
     Ok(batch)
-}
-
-/// Refuses a batch with records that compaction could not tell apart.
-fn check_keys(batch: &BatchView<'_>) -> Result<(), AppendRefusal> {
-    let (mut count, mut first) = (0, Vec::new());
-    for (index, record) in (0..).zip(batch.records().map_err(AppendRefusal::Invalid)?) {
-        if record.map_err(AppendRefusal::Invalid)?.key.is_none() {
-            count += 1;
-            if first.len() < limits::RECORD_ERROR_COUNT_MAX {
-                first.push(index);
-            }
-        }
-    }
-    if count == 0 { Ok(()) } else { Err(AppendRefusal::KeysMissing { count, first }) }
 }
 
 /// Reads for a connection of this shard. `wait` is notified when more comes than was found.

@@ -5,6 +5,7 @@ mod admin;
 mod client;
 mod compacted;
 mod configs;
+mod full_disk;
 mod hostile;
 mod retention;
 mod start;
@@ -34,9 +35,14 @@ const SEEDS: std::ops::Range<u64> = 0..8;
 const PARTITIONS: &[&str] = &["num.partitions=4"];
 
 /// Runs a scenario with each seed.
-#[expect(clippy::needless_pass_by_value, reason = "a closure reads better by value")]
 fn each_seed(scenario: impl AsyncFn(&World)) {
-    for seed in SEEDS {
+    each_seed_of(SEEDS, scenario);
+}
+
+/// The same with other seeds, for a scenario that takes its time.
+#[expect(clippy::needless_pass_by_value, reason = "a closure reads better by value")]
+fn each_seed_of(seeds: std::ops::Range<u64>, scenario: impl AsyncFn(&World)) {
+    for seed in seeds {
         let world = world(seed);
         world.run(scenario(&world));
     }

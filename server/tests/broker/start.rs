@@ -74,5 +74,6 @@ fn broker(world: &World, settings: &[&str]) -> Broker {
         raw.add_assignment(setting);
     }
     let config = check(&raw, Room { core_count: 3, memory_bytes: 1 << 30 }).unwrap();
-    Broker { config, cluster_id: ClusterId::from_random(7), incarnation: 1 }
+    let reserve_bytes = config.store.reserve_bytes.unwrap_or(0);
+    Broker { config, cluster_id: ClusterId::from_random(7), incarnation: 1, reserve_bytes }
 }

@@ -13,11 +13,12 @@ use crate::process::{self, Finished, Running};
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Several brokers and their clients share this machine's cores, memory and disk; and one shard would prove little.
-const SHARED_MACHINE: [&str; 4] = [
+const SHARED_MACHINE: [&str; 5] = [
     "millrace.shards=2",
     "millrace.pin.cores=false",
     "millrace.memory.bytes=1073741824",
     "millrace.journal.bytes=67108864",
+    "millrace.reserve.bytes=33554432",
 ];
 
 /// A running broker on a directory of its own. Killed, with its directory removed, when dropped.

@@ -43,7 +43,14 @@ impl Ledger {
                 let log = self.logs.entry(taken.partition).or_default();
                 assert_eq!(taken.base, log.end(), "{}: a batch gets the log end offset", taken.partition);
                 let bytes = taken.bytes[..].into();
-                log.sent.push(Sent { identity: 0, bytes, base: taken.base, end: taken.end, epoch: taken.epoch });
+                log.sent.push(Sent {
+                    identity: 0,
+                    bytes,
+                    base: taken.base,
+                    end: taken.end,
+                    epoch: taken.epoch,
+                    follows: None,
+                });
             }
             Event::Acknowledged { partition, end } => {
                 let log = self.logs.get_mut(partition).expect("only what was taken is acknowledged");

@@ -23,7 +23,7 @@ use millrace_runtime::sim::{World, WorldConfig};
 use millrace_sim::broker::Tuning;
 use millrace_sim::dice::{Dice, mix};
 use millrace_sim::life::epoch;
-use millrace_sim::workload::{Sizes, Workload, Writer, partition};
+use millrace_sim::workload::{Configs, Sizes, Workload, Writer, partition};
 
 use crate::device::{Device, Image};
 use crate::ledger::{Ledger, Recovered};
@@ -149,7 +149,7 @@ pub fn run_torn_burst(seed: u64, nature: Nature) -> Result<Tally, String> {
     };
     let load = |writer: Writer, identity_start: u64| Load {
         tuning: Tuning::draw(&dice, 1),
-        workload: Workload { writers: vec![writer], epoch: epoch(0), disk_fails: false },
+        workload: Workload { writers: vec![writer], configs: Configs::default(), epoch: epoch(0) },
         seed: dice.draw(),
         identity_start,
         sessions: 1,

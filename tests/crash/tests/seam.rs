@@ -38,7 +38,7 @@ fn a_lost_synchronisation_of_a_directory_is_noticed() {
 
 #[test]
 fn a_torn_rename_is_noticed() {
-    assert_noticed(Lie::TornRename, FlushScope::Device, 6);
+    assert_noticed(Lie::TornRename, FlushScope::Device, 3);
 }
 
 #[test]

@@ -165,6 +165,7 @@ impl ShapedRing {
                 sequence,
                 tail_sequence: sequence.saturating_sub(u64::try_from(back).unwrap_or(0)),
                 tail_position: if is_odd { round.tail_position } else { tail },
+                flushed_sequence: sequence.saturating_sub(1),
             });
             block += bytes / BLOCK_BYTES;
         }

@@ -1,19 +1,29 @@
 //! Record batches that know who they are: their content follows from an identity, and their size is asked for.
 
-use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchBuilder, BatchFields};
+use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchBuilder, BatchFields, ProducerFields};
 
 use crate::dice::mix;
 
 /// The smallest batch that [`build`] makes, in bytes.
 pub const BYTES_MIN: usize = 80;
 
-/// Timestamp of the batch with identity 0; each later one is a millisecond younger.
-pub const TIMESTAMP_BASE: i64 = 1_700_000_000_000;
+/// Timestamp of the batch with identity 0; each later one is a millisecond younger. The time at which worlds start.
+pub const TIMESTAMP_BASE: i64 = 1_750_000_000_000;
+
+/// The timestamp of every record of the batch with this identity.
+pub fn timestamp(identity: u64) -> i64 {
+    TIMESTAMP_BASE + i64::try_from(identity).expect("identities are counted")
+}
 
 /// A batch of `bytes` (a few more if that size cannot be met) with `records` records whose values follow from `identity`.
 pub fn build(identity: u64, bytes: usize, records: usize) -> Vec<u8> {
-    let mut builder = BatchBuilder::new(BatchFields::default());
-    let timestamp = TIMESTAMP_BASE + i64::try_from(identity).expect("identities are counted");
+    build_of(None, identity, bytes, records)
+}
+
+/// The same, from an idempotent producer if one is given.
+pub fn build_of(producer: Option<ProducerFields>, identity: u64, bytes: usize, records: usize) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BatchFields { producer, ..BatchFields::default() });
+    let timestamp = timestamp(identity);
     for _ in 1..records {
         builder.push(timestamp, None, Some(&identity.to_le_bytes()));
     }

@@ -1,6 +1,9 @@
 //! The stores of one simulated machine: one for each shard, over one directory, as a broker would have them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use millrace_engine::journal::RING_BYTES_MIN;
@@ -28,6 +31,10 @@ pub struct Tuning {
     pub write_buffer_bytes_max: usize,
     /// See [`StoreConfig::tail_cache_bytes_max`].
     pub tail_cache_bytes_max: usize,
+    /// See [`StoreConfig::flush_interval`].
+    pub flush_interval: Duration,
+    /// See [`StoreConfig::flush_interval_bytes`].
+    pub flush_interval_bytes: usize,
 }
 
 impl Tuning {
@@ -39,6 +46,8 @@ impl Tuning {
             round_bytes_max: dice.pick(&[16 * 1024, 128 * 1024, 4 * 1024 * 1024]),
             write_buffer_bytes_max: dice.pick(&[64 * 1024, 512 * 1024, 8 * 1024 * 1024]),
             tail_cache_bytes_max: dice.pick(&[0, 32 * 1024, 512 * 1024]),
+            flush_interval: Duration::from_micros(dice.pick(&[500, 20_000, 10_000_000])),
+            flush_interval_bytes: dice.pick(&[20_000, 16 * 1024 * 1024]),
         }
     }
 
@@ -51,6 +60,8 @@ impl Tuning {
             round_bytes_max: self.round_bytes_max,
             write_buffer_bytes_max: self.write_buffer_bytes_max,
             tail_cache_bytes_max: self.tail_cache_bytes_max,
+            flush_interval: self.flush_interval,
+            flush_interval_bytes: self.flush_interval_bytes,
             ..StoreConfig::at(PathBuf::from(DIRECTORY))
         }
     }
@@ -60,8 +71,7 @@ impl Tuning {
 #[derive(Clone)]
 pub struct Broker {
     stores: Vec<Store<SimEnv>>,
-    /// What each shard's recovery did.
-    pub reports: Vec<RecoveryReport>,
+    closing: Rc<Cell<bool>>,
     /// What bringing the directory to another number of shards did.
     pub redistributed: Option<RecoveryReport>,
 }
@@ -74,13 +84,8 @@ impl Broker {
         let opening = (0..shard_count).map(|shard| {
             Store::open(machine.env(shard), tuning.store(shard), move |id| owner(id, shard_count) == shard)
         });
-        let (mut stores, mut reports) = (Vec::new(), Vec::new());
-        for opened in join_all(opening).await {
-            let store = opened?;
-            reports.push(store.recovered().await);
-            stores.push(store);
-        }
-        Ok(Self { stores, reports, redistributed })
+        let stores = join_all(opening).await.into_iter().collect::<Result<_, _>>()?;
+        Ok(Self { stores, closing: Rc::default(), redistributed })
     }
 
     /// The store that a partition belongs to.
@@ -89,18 +94,24 @@ impl Broker {
         &self.stores[usize::from(owner(id, shard_count))]
     }
 
-    /// Whether every shard found that the last stop was in order.
-    pub fn is_clean(&self) -> bool {
-        self.redistributed.is_none() && self.reports.iter().all(|report| report.clean)
+    /// Waits until no log has to be opened in the background any more; what each shard's recovery did.
+    pub async fn reports(&self) -> Vec<RecoveryReport> {
+        join_all(self.stores.iter().map(Store::recovered)).await
     }
 
     /// The damage that was found anywhere.
-    pub fn damage(&self) -> Vec<(PartitionId, Failure)> {
-        self.reports.iter().chain(&self.redistributed).flat_map(|report| report.damage.clone()).collect()
+    pub async fn damage(&self) -> Vec<(PartitionId, Failure)> {
+        self.reports().await.iter().chain(&self.redistributed).flat_map(|report| report.damage.clone()).collect()
+    }
+
+    /// Whether the stores are being closed.
+    pub fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
     /// Closes every store. The first failure, if there is one, after all of them have ended.
     pub async fn close(self) -> Result<(), Failure> {
+        self.closing.set(true);
         join_all(self.stores.into_iter().map(Store::close)).await.into_iter().collect()
     }
 }

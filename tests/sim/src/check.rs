@@ -1,67 +1,99 @@
 //! Compares what the engine answers with the model.
 
-use millrace_engine::log::Failure;
+use std::path::PathBuf;
+
+use millrace_engine::log::{Corruption, Failure};
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::{FirstBatch, Read, ReadError};
+use millrace_engine::store::{FirstBatch, Read, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::sim::SimEnv;
 
+use crate::batches::{self, TIMESTAMP_BASE};
 use crate::broker::Broker;
 use crate::dice::Dice;
-use crate::model::Model;
+use crate::model::{Model, Promise};
 
 /// Reads of single offsets after the whole log was read, per log.
 const SINGLE_READS: usize = 12;
 
+/// Queries by time after the whole log was read, per log.
+const TIME_QUERIES: usize = 4;
+
 /// Why a log could not be compared to its end: it says itself that something is wrong.
 #[derive(Debug)]
-pub struct Admitted(pub String);
+pub struct Admitted(pub Failure);
 
-/// Compares every log with the model right after a recovery, and tells the model which of the batches that nobody was
+/// When a log is compared as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Right after a start: nobody has appended yet.
+    Start,
+    /// In the middle of a life, while nobody appends.
+    Running,
+}
+
+/// Compares every log with the model right after a start, and tells the model which of the batches that nobody was
 /// promised are there.
 ///
 /// # Panics
 /// When a log is not what the model allows, or admits a failure.
 pub async fn recovered(broker: &Broker, model: &Model, dice: &Dice) {
-    let damage: Vec<_> = broker.damage().into_iter().filter(|(id, _)| !model.is_suspect(*id)).collect();
-    assert_eq!(damage, [], "nothing was damaged");
+    let waits = dice.one_in(2);
+    if waits {
+        // Otherwise the first reads meet the background that opens logs.
+        broker.reports().await;
+    }
     for id in model.partitions() {
-        if let Err(Admitted(what)) = recovered_log(broker, model, id, dice).await {
+        if let Err(Admitted(what)) = log(broker, model, id, dice, Moment::Start).await {
             assert!(model.is_suspect(id), "{id}: {what}");
         }
     }
+    let damage: Vec<_> = broker.damage().await.into_iter().filter(|(id, _)| !model.is_suspect(*id)).collect();
+    assert_eq!(damage, [], "nothing was damaged");
 }
 
-/// Compares one log with the model right after a recovery.
-pub async fn recovered_log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
-    let store = broker.store(id);
+/// Compares one log with the model, and tells the model which of the batches that nobody was promised are there.
+///
+/// # Panics
+/// When the log is not what the model allows.
+pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, moment: Moment) -> Result<(), Admitted> {
     let certain = model.with(id, |log| log.certain);
-    let offsets = match store.offsets(id).await {
+    let offsets = match broker.store(id).offsets(id).await {
         Ok(offsets) => offsets,
         Err(ReadError::UnknownLog) => {
             assert_eq!(certain, 0, "{id}: the log is unknown after the restart");
             model.with(id, |log| log.settle(0));
             return Ok(());
         }
-        Err(error) => return Err(Admitted(format!("offline after the restart: {error}"))),
+        Err(error) => return Err(admitted(id, error)),
     };
-    assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left is durable");
+    assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left may be read");
     assert_eq!(offsets.start, Offset::ZERO, "{id}: nothing was deleted");
     let certain_end = model.with(id, |log| log.certain_end());
     let sent_end = model.with(id, |log| log.end());
     assert!(offsets.log_end <= sent_end, "{id}: ends at {}, only {sent_end} were sent", offsets.log_end);
     let count = read_whole(broker, model, id, dice).await?;
-    assert!(
-        offsets.log_end >= certain_end,
-        "{id}: acknowledged up to {certain_end}, after the restart it ends at {}",
-        offsets.log_end
-    );
+    assert!(offsets.log_end >= certain_end, "{id}: promised up to {certain_end}, but it ends at {}", offsets.log_end);
+    let read_end = model.with(id, |log| log.end_of(count));
+    assert_eq!(offsets.log_end, read_end, "{id}: it can be read up to its end");
     let epoch = model.with(id, |log| {
-        log.settle(count);
+        match moment {
+            Moment::Start => log.settle(count),
+            Moment::Running => log.settle_running(count),
+        }
         log.sent.last().map_or(-1, |batch| batch.epoch.get())
     });
     assert_eq!(offsets.leader_epoch.get(), epoch, "{id}: the last batch's leader epoch");
-    single_reads(broker, model, id, dice, SINGLE_READS).await
+    single_reads(broker, model, id, dice).await?;
+    queries_by_time(broker, model, id, dice).await
+}
+
+fn admitted(id: PartitionId, error: ReadError) -> Admitted {
+    match error {
+        ReadError::Offline(failure @ (Failure::Corrupt(_) | Failure::Io { .. })) => Admitted(failure),
+        ReadError::Corrupt(corruption) => Admitted(Failure::Corrupt(corruption)),
+        error => panic!("{id}: {error}"),
+    }
 }
 
 /// Reads from the start to the end and returns how many batches there are.
@@ -77,19 +109,31 @@ async fn read_whole(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice
     }
 }
 
-async fn single_reads(
-    broker: &Broker,
-    model: &Model,
-    id: PartitionId,
-    dice: &Dice,
-    count: usize,
-) -> Result<(), Admitted> {
-    let end = model.with(id, |log| log.certain_end());
-    for _ in 0..count {
+async fn single_reads(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
+    let end = model.with(id, |log| log.end());
+    for _ in 0..SINGLE_READS {
         let from = Offset::new(dice_offset(dice, end));
         let bytes_max = dice.pick(&[1, 300, 5_000, 70_000, 1_000_000]);
         let first = if dice.one_in(3) { FirstBatch::WithinLimit } else { FirstBatch::WholeEvenIfLarger };
         read_once(broker, model, id, from, bytes_max, first).await?;
+    }
+    Ok(())
+}
+
+async fn queries_by_time(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
+    // A batch's records all have the timestamp that its identity gives.
+    let times: Vec<(i64, i64)> = model
+        .with(id, |log| log.sent.iter().map(|sent| (batches::timestamp(sent.identity), sent.base.get())).collect());
+    let largest = times.iter().map(|(time, _)| *time).max();
+    for number in 0..TIME_QUERIES {
+        let span = largest.map_or(0, |largest| largest - TIMESTAMP_BASE);
+        let wanted = TIMESTAMP_BASE + dice_offset(dice, Offset::new(span + 1));
+        let (query, wanted) =
+            if number == 0 { (TimeQuery::Largest, largest) } else { (TimeQuery::AtOrAfter(wanted), Some(wanted)) };
+        let expected = times.iter().find(|(time, _)| Some(*time) >= wanted).copied();
+        let found = broker.store(id).offset_by_time(id, query).await.map_err(|error| admitted(id, error))?;
+        let found = found.map(|found| (found.timestamp, found.offset.get()));
+        assert_eq!(found, expected, "{id}: asked for {query:?}");
     }
     Ok(())
 }
@@ -110,17 +154,23 @@ pub async fn read_once(
     bytes_max: usize,
     first: FirstBatch,
 ) -> Result<Offset, Admitted> {
-    let read = match broker.store(id).read(id, from, bytes_max, first).await {
+    let cuts = model.with(id, |log| log.cuts);
+    let result = broker.store(id).read(id, from, bytes_max, first).await;
+    if model.with(id, |log| log.cuts != cuts && log.acknowledged == Promise::Nothing) {
+        // It may have read what is gone by now.
+        return Ok(from);
+    }
+    let read = match result {
         Ok(read) => read,
-        Err(error @ (ReadError::Offline(Failure::Corrupt(_) | Failure::Io { .. }) | ReadError::Corrupt(_))) => {
-            return Err(Admitted(error.to_string()));
+        Err(ReadError::OffsetOutOfRange(_)) if model.with(id, |log| log.acknowledged == Promise::Nothing) => {
+            return Ok(from);
         }
-        Err(error) => panic!("{id}: reading at {from} of {:?}: {error}", broker.store(id).offsets(id).await),
+        Err(error) => return Err(admitted(id, error)),
     };
     let mut bytes = Vec::with_capacity(read.bytes);
     read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_slice()));
     assert_eq!(bytes.len(), read.bytes, "{id}: the answer says how long it is");
-    let end = compare(model, id, from, &bytes);
+    let end = compare(model, id, from, &bytes)?;
     check_limits(model, id, from, &read, bytes_max, first);
     let visible = model.with(id, |log| {
         let count = log.count_below(read.offsets.high_watermark);
@@ -131,12 +181,16 @@ pub async fn read_once(
     Ok(end)
 }
 
-/// Compares the batches of an answer, one after the other.
-fn compare(model: &Model, id: PartitionId, from: Offset, bytes: &[u8]) -> Offset {
+/// Compares the batches of an answer, one after the other. A batch whose checksum does not hold says itself that it is
+/// damaged: every client checks that.
+fn compare(model: &Model, id: PartitionId, from: Offset, bytes: &[u8]) -> Result<Offset, Admitted> {
     let mut rest = bytes;
     let mut next = from;
     while !rest.is_empty() {
-        let batch = BatchView::parse(rest).unwrap_or_else(|error| panic!("{id}: damaged batch at {next}: {error}"));
+        let batch = BatchView::parse(rest).map_err(|error| {
+            let what = format!("a reader got a damaged batch at {next}: {error}");
+            Admitted(Failure::Corrupt(Corruption { file: PathBuf::new(), position: 0, what }))
+        })?;
         rest = &rest[batch.bytes().len()..];
         next = model.with(id, |log| {
             let index = log.find(next).unwrap_or_else(|| panic!("{id}: a batch at {next}, where none was sent"));
@@ -154,7 +208,7 @@ fn compare(model: &Model, id: PartitionId, from: Offset, bytes: &[u8]) -> Offset
             sent.end
         });
     }
-    next
+    Ok(next)
 }
 
 fn check_limits(

@@ -4,8 +4,8 @@
 //! what is left with a model. It holds no decisions of the product, and what it finds is a seed that repeats bit for bit.
 //!
 //! Modules in reading order: [`dice`] draws, [`batches`] makes record batches, [`model`] is the truth, [`broker`] opens
-//! the stores, [`check`] compares, [`workload`] is what clients do, [`life`] one life of a machine; then the scenarios:
-//! [`lives`], [`sweep`], [`faults`], [`damage`]; [`seeds`] runs them.
+//! the stores, [`check`] compares, [`client`] is one client, [`workload`] many of them, [`life`] one life of a machine; then the scenarios:
+//! [`lives`], [`sweep`], [`torn`], [`faults`], [`producers`], [`damage`]; [`seeds`] runs them.
 #![forbid(unsafe_code)]
 
 pub mod dice;
@@ -15,12 +15,15 @@ pub mod model;
 
 pub mod broker;
 pub mod check;
+pub mod client;
 pub mod life;
 pub mod workload;
 
 pub mod damage;
 pub mod faults;
 pub mod lives;
+pub mod producers;
 pub mod sweep;
+pub mod torn;
 
 pub mod seeds;

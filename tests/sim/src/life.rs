@@ -1,17 +1,16 @@
 //! One life of a machine: start, recover, compare with the model, work, end in one way or another.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_engine::log::Failure::Io;
+use futures_util::FutureExt;
 use millrace_engine::model::LeaderEpoch;
 use millrace_engine::recovery::OpenError;
 use millrace_runtime::sim::{DiskConfig, Failure, Machine, Operation, World, WorldConfig};
 use millrace_runtime::{Clock, Env, FlushScope, TaskClass, Tasks};
 
 use crate::broker::{Broker, Tuning};
-use crate::check;
+use crate::check::{self, Admitted, Moment};
+use crate::client::{Client, Weather};
 use crate::dice::Dice;
 use crate::model::Model;
 use crate::seeds;
@@ -109,20 +108,29 @@ impl<'a> Subject<'a> {
             Ending::KillAfter(delay) => kill_after(&machine, delay),
             Ending::Close | Ending::CloseAfter(_) => {}
         }
+        self.model.begin_life();
         let expects_clean = self.last == Some((Outcome::Clean, life.tuning.shard_count));
-        let opened = Rc::new(RefCell::new(None));
-        let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean, Rc::clone(&opened));
+        let weather = Weather {
+            disk_fails: fault.is_some(),
+            flush_fails: fault.is_some_and(Fault::may_be_a_flush),
+            flush_interval: life.tuning.flush_interval,
+        };
+        let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean, weather);
         let lives = machine.crash_count();
         let outcome = self.world.run_until_crash(running).unwrap_or(Outcome::Crashed);
+        if outcome == Outcome::Clean {
+            self.model.flush_all();
+        }
+        let mut power_lost = matches!(life.ending, Ending::PowerLossAt(_));
         if machine.crash_count() == lives {
             // The work ended first. What happens after the last answer must not matter: every other time the power goes.
-            let power = Dice::new(life.dice_seed, 3).one_in(2);
-            if power { machine.crash() } else { machine.kill() }
+            power_lost = Dice::new(life.dice_seed, 3).one_in(2);
+            if power_lost { machine.crash() } else { machine.kill() }
+        }
+        if power_lost {
+            self.model.lose_power();
         }
         machine.faults().clear();
-        if let Some(broker) = opened.take().filter(|_| fault.is_some_and(Fault::may_be_a_flush)) {
-            suspect(&broker, self.model);
-        }
         self.last = Some((outcome, life.tuning.shard_count));
         if seeds::is_replay() {
             let (shards, operations) = (life.tuning.shard_count, machine.faults().operation_count(None));
@@ -148,16 +156,6 @@ impl Fault {
     }
 }
 
-/// A log that makes room flushes its file beside the rounds. If that flush fails, a round's own flush of the file may have
-/// succeeded without what the other lost: the log goes offline, and may find itself damaged at the next start.
-fn suspect(broker: &Broker, model: &Model) {
-    for id in model.partitions() {
-        if let Some(Io { operation: "making room in a segment", .. }) = broker.store(id).failure(id) {
-            model.suspect(id);
-        }
-    }
-}
-
 fn kill_after(machine: &Machine, delay: Duration) {
     let (env, machine) = (machine.env(0), machine.clone());
     let timer = env.clock().sleep(delay);
@@ -167,67 +165,70 @@ fn kill_after(machine: &Machine, delay: Duration) {
     });
 }
 
-async fn run(
-    machine: Machine,
-    model: Model,
-    life: Life,
-    expects_clean: bool,
-    opened: Rc<RefCell<Option<Broker>>>,
-) -> Outcome {
+async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool, weather: Weather) -> Outcome {
     let dice = Dice::new(life.dice_seed, 1);
     let broker = match Broker::open(&machine, &life.tuning).await {
         Ok(broker) => broker,
         Err(OpenError::Io { operation, source }) => {
-            assert!(life.fault.is_some(), "the disk works, but {operation} failed: {source}");
+            assert!(weather.disk_fails, "the disk works, but {operation} failed: {source}");
             return Outcome::Unopened;
         }
         Err(error) => panic!("nothing was damaged, but: {error}"),
     };
-    *opened.borrow_mut() = Some(broker.clone());
-    if seeds::is_replay() {
-        println!("  recovered: {:?}, redistributed: {:?}", broker.reports, broker.redistributed);
-    }
     if expects_clean {
-        assert!(broker.is_clean(), "the last stop was in order: {:?}", broker.reports);
-        assert!(broker.reports.iter().all(|report| report.scanned_bytes == 0), "a clean start reads no segment");
+        let reports = broker.reports().await;
+        assert!(broker.redistributed.is_none(), "the number of shards is the same");
+        assert!(reports.iter().all(|report| report.clean), "the last stop was in order: {reports:?}");
+        assert!(reports.iter().all(|report| report.scanned_bytes == 0), "a clean start reads no segment");
     }
-    if life.fault.is_some() {
+    if weather.disk_fails {
         recovered_on_a_failing_disk(&broker, &model, &dice).await;
     } else {
         check::recovered(&broker, &model, &dice).await;
     }
-    let workload = Workload { disk_fails: life.fault.is_some(), ..life.workload };
+    if seeds::is_replay() {
+        // Without waiting: a replay must not change what happens when.
+        println!("  recovered: {:?}, redistributed: {:?}", broker.reports().now_or_never(), broker.redistributed);
+    }
+    let workload = &life.workload;
     match life.ending {
         Ending::CloseAfter(delay) => {
             let env = machine.env(0);
             let closing = broker.clone();
-            let work = workload.run(&machine, &broker, &model, &dice);
+            let work = workload.run(&machine, &broker, &model, &dice, weather);
             let close = async {
                 env.clock().sleep(delay).await;
                 closing.close().await
             };
             let (closed, ()) = futures_util::join!(close, work);
-            outcome(closed, life.fault.is_some() || model.has_suspects())
+            outcome(closed, weather.disk_fails || model.has_suspects())
         }
         Ending::Close => {
-            workload.run(&machine, &broker, &model, &dice).await;
-            outcome(broker.close().await, life.fault.is_some() || model.has_suspects())
+            workload.run(&machine, &broker, &model, &dice, weather).await;
+            if weather.disk_fails {
+                // Logs that were hurt have to be back, and right.
+                let client = Client::new(&machine, &broker, &model, &dice, (workload.epoch, weather));
+                for id in model.partitions() {
+                    client.compare(id).await;
+                }
+            }
+            outcome(broker.close().await, weather.disk_fails || model.has_suspects())
         }
         Ending::PowerLossAt(_) | Ending::KillAfter(_) => {
-            workload.run(&machine, &broker, &model, &dice).await;
+            workload.run(&machine, &broker, &model, &dice, weather).await;
             Outcome::Crashed
         }
     }
 }
 
-/// With one fault, a log may be offline at once, or one read of it fail; the others must be right.
+/// With one fault, a log may be offline at once, or one read of it fail; the next try must be right.
 async fn recovered_on_a_failing_disk(broker: &Broker, model: &Model, dice: &Dice) {
     for id in model.partitions() {
-        let compared = check::recovered_log(broker, model, id, dice).await;
-        if let (Err(_), Ok(offsets), None) =
-            (compared, broker.store(id).offsets(id).await, broker.store(id).failure(id))
+        let first = check::log(broker, model, id, dice, Moment::Start).await;
+        if let Err(Admitted(first)) = first
+            && let Err(Admitted(second)) = check::log(broker, model, id, dice, Moment::Start).await
         {
-            model.with(id, |log| log.settle(log.count_below(offsets.log_end)));
+            assert!(model.is_suspect(id), "{id}: {first}, and then {second}");
         }
     }
 }
@@ -256,6 +257,6 @@ pub fn world(seed: u64) -> World {
 }
 
 /// What a flush reaches in the world of a seed.
-fn flush_scope(seed: u64) -> FlushScope {
+pub fn flush_scope(seed: u64) -> FlushScope {
     Dice::new(seed, 20).pick(&[FlushScope::Device, FlushScope::File])
 }

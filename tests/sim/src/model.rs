@@ -1,8 +1,14 @@
 //! What a shard's logs must hold: the plain truth that the engine is compared with. Pure.
 //!
-//! Per partition there is the list of batches in the order in which the engine took them. The first `certain` of them must
-//! outlive everything: they were acknowledged, or a reader saw them, or a recovery did not cut them. Of the others any
-//! prefix may be there after a crash, nothing else.
+//! Per partition there is the list of batches in the order in which the engine took them, and two counts:
+//!
+//! - the first `certain` outlive the end of the process and failing writes: they were acknowledged, or a reader saw them,
+//!   or a recovery did not cut them;
+//! - the first `flushed` of these outlive the loss of power too. With `flush.policy=commit` that is all of them.
+//!
+//! Of the others any prefix may be there after a crash, or after the log was rebuilt because a write of it failed, and
+//! nothing else. When a log is rebuilt while its clients go on, the model learns how much of that prefix is there from the
+//! next base offset that the engine gives.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +29,8 @@ pub struct Sent {
     pub end: Offset,
     /// The leader epoch it was appended under.
     pub epoch: LeaderEpoch,
+    /// The batch that its idempotent producer sent before it: it has to be somewhere before this one.
+    pub follows: Option<u64>,
 }
 
 impl Sent {
@@ -36,13 +44,33 @@ impl Sent {
     }
 }
 
+/// What an acknowledgement, or being shown to a reader, promises in the present life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promise {
+    /// The batch outlives the loss of power: `flush.policy=commit`.
+    #[default]
+    Flushed,
+    /// The batch outlives the end of the process, and soon the loss of power: `interval`.
+    Soon,
+    /// The batch outlives the end of the process: `none`.
+    Written,
+    /// Nothing: the other policies on a disk whose flushes may fail, which is as good as the loss of power.
+    Nothing,
+}
+
 /// One partition's batches.
 #[derive(Clone, Debug, Default)]
 pub struct LogModel {
     /// In order.
     pub sent: Vec<Sent>,
-    /// So many of them must be there, whatever happens. Invariant: at most `sent.len()`.
+    /// So many of them must be there as long as the power stays on. Invariant: at most `sent.len()`.
     pub certain: usize,
+    /// So many of them must be there, whatever happens. Invariant: at most `certain`.
+    pub flushed: usize,
+    /// What an acknowledgement promises.
+    pub acknowledged: Promise,
+    /// How many times batches went from the end of the list because the engine gave their offsets to others.
+    pub cuts: u64,
 }
 
 impl LogModel {
@@ -53,7 +81,12 @@ impl LogModel {
 
     /// End of what must be there.
     pub fn certain_end(&self) -> Offset {
-        self.certain.checked_sub(1).map_or(Offset::ZERO, |last| self.sent[last].end)
+        self.end_of(self.certain)
+    }
+
+    /// End of the first `count` batches.
+    pub fn end_of(&self, count: usize) -> Offset {
+        count.checked_sub(1).map_or(Offset::ZERO, |last| self.sent[last].end)
     }
 
     /// Index of the batch that holds `offset`.
@@ -68,22 +101,83 @@ impl LogModel {
     /// When it is not the end of a batch.
     pub fn count_below(&self, offset: Offset) -> usize {
         let count = self.sent.partition_point(|batch| batch.end <= offset);
-        let end = count.checked_sub(1).map_or(Offset::ZERO, |last| self.sent[last].end);
-        assert_eq!(end, offset, "an end offset lies between two batches");
+        assert_eq!(self.end_of(count), offset, "an end offset lies between two batches");
         count
     }
 
-    /// The first `count` batches were promised to somebody.
+    /// The first `count` batches were acknowledged, or shown to somebody.
     pub fn promise(&mut self, count: usize) {
         assert!(count <= self.sent.len(), "only what was taken is promised");
-        self.certain = self.certain.max(count);
+        if self.acknowledged != Promise::Nothing {
+            self.certain = self.certain.max(count);
+        }
+        if self.acknowledged == Promise::Flushed {
+            self.flushed = self.flushed.max(count);
+        }
     }
 
-    /// A recovery kept the first `count` batches; the others are gone for ever.
+    /// Everything up to the batch was promised to be on the device.
+    ///
+    /// # Panics
+    /// When it is not in the list, or was not even acknowledged.
+    pub fn promise_flushed(&mut self, identity: u64) {
+        let count = self.position(identity).expect("what was acknowledged stays in the log") + 1;
+        assert!(count <= self.certain, "what is flushed was acknowledged before");
+        self.flushed = self.flushed.max(count);
+    }
+
+    /// Index of a batch by who it is.
+    pub fn position(&self, identity: u64) -> Option<usize> {
+        self.sent.iter().rposition(|batch| batch.identity == identity)
+    }
+
+    /// A start found the first `count` batches; the others are gone for ever. What a start finds is on the device.
+    ///
+    /// # Panics
+    /// When some of the others were promised to somebody.
     pub fn settle(&mut self, count: usize) {
+        self.cut(count);
+        (self.certain, self.flushed) = (count, count);
+    }
+
+    /// A reader found exactly the first `count` batches while nobody appended; the others are gone for ever.
+    ///
+    /// # Panics
+    /// When some of the others were promised to somebody.
+    pub fn settle_running(&mut self, count: usize) {
+        self.cut(count);
+        self.promise(count);
+    }
+
+    /// Only the first `count` batches are left.
+    fn cut(&mut self, count: usize) {
         assert!(count >= self.certain, "{} batches were promised and {count} are left", self.certain);
-        self.sent.truncate(count);
-        self.certain = count;
+        if count < self.sent.len() {
+            self.sent.truncate(count);
+            self.cuts += 1;
+        }
+    }
+
+    /// Notes what the engine made of a batch: `sent.base` is the base offset that it answered.
+    fn take(&mut self, sent: Sent, tail_may_be_gone: bool) {
+        if let Some(index) = self.position(sent.identity) {
+            let (first, again) = (self.sent[index].base, sent.base);
+            assert!(again <= first, "batch {} is in the log at {first} and once more at {again}", sent.identity);
+            if again == first {
+                // Recognised as sent before. Or it was lost, and is the first one behind what was not: then what is
+                // listed behind it is gone, and the next batch that is taken tells.
+                return;
+            }
+        }
+        if sent.base != self.end() {
+            assert!(tail_may_be_gone, "a batch gets {}, the log end offset is {}", sent.base, self.end());
+            assert!(sent.base < self.end(), "a batch gets {}, only {} were sent", sent.base, self.end());
+            self.cut(self.count_below(sent.base));
+        }
+        if let Some(earlier) = sent.follows {
+            assert!(self.position(earlier).is_some(), "batch {} is in, the one before it is not", sent.identity);
+        }
+        self.sent.push(sent);
     }
 }
 
@@ -137,18 +231,99 @@ impl Model {
         body(self.0.borrow_mut().logs.entry(id).or_default())
     }
 
-    /// Notes that the engine took a batch. Returns how many the log has now.
-    pub fn take(&self, id: PartitionId, batch: Sent) -> usize {
-        self.with(id, |log| {
-            assert_eq!(batch.base, log.end(), "{id}: a batch gets the log end offset as its base offset");
-            log.sent.push(batch);
-            log.sent.len()
-        })
+    /// Notes what the engine made of a batch. `tail_may_be_gone` says whether the log may have been rebuilt without some
+    /// of what nobody was promised.
+    ///
+    /// # Panics
+    /// When the base offset is not one that the engine may give.
+    pub fn take(&self, id: PartitionId, batch: Sent, tail_may_be_gone: bool) {
+        self.with(id, |log| log.take(batch, tail_may_be_gone));
+    }
+
+    /// A life begins. What acknowledgements mean in it is said when its clients begin.
+    pub fn begin_life(&self) {
+        for log in self.0.borrow_mut().logs.values_mut() {
+            log.acknowledged = Promise::default();
+        }
+    }
+
+    /// The power is gone: what was only acknowledged as written may be gone with it.
+    pub fn lose_power(&self) {
+        for log in self.0.borrow_mut().logs.values_mut() {
+            log.certain = log.flushed;
+        }
+    }
+
+    /// The stores were closed in order: everything acknowledged is on the device.
+    pub fn flush_all(&self) {
+        for log in self.0.borrow_mut().logs.values_mut() {
+            log.flushed = log.certain;
+        }
     }
 
     /// Bytes of all batches that must be there.
     pub fn certain_bytes(&self) -> usize {
         let state = self.0.borrow();
         state.logs.values().flat_map(|log| &log.sent[..log.certain]).map(|batch| batch.bytes.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(identity: u64, base: i64, follows: Option<u64>) -> Sent {
+        let (base, end) = (Offset::new(base), Offset::new(base + 1));
+        Sent { identity, bytes: [].into(), base, end, epoch: LeaderEpoch::new(0), follows }
+    }
+
+    fn log(identities: std::ops::Range<u64>) -> LogModel {
+        let mut log = LogModel::default();
+        identities.zip(0..).for_each(|(identity, base)| log.take(sent(identity, base, None), false));
+        log
+    }
+
+    #[test]
+    fn a_rebuilt_log_loses_a_part_of_what_nobody_was_promised() {
+        let mut log = log(0..5);
+        log.promise(2);
+        log.take(sent(9, 3, None), true);
+        assert_eq!(log.sent.iter().map(|batch| batch.identity).collect::<Vec<_>>(), [0, 1, 2, 9]);
+        assert_eq!(log.cuts, 1);
+    }
+
+    #[test]
+    fn a_batch_that_was_sent_again_is_in_the_log_once() {
+        let mut log = log(0..4);
+        log.take(sent(2, 2, Some(1)), true);
+        assert_eq!(log.sent.len(), 4, "recognised");
+        log.take(sent(2, 1, Some(0)), true);
+        assert_eq!(log.sent.iter().map(|batch| batch.identity).collect::<Vec<_>>(), [0, 2], "appended again");
+    }
+
+    #[test]
+    #[should_panic(expected = "once more")]
+    fn a_batch_that_is_in_the_log_twice_is_noticed() {
+        log(0..4).take(sent(2, 4, None), true);
+    }
+
+    #[test]
+    #[should_panic(expected = "the one before it is not")]
+    fn a_batch_that_overtakes_the_one_before_it_is_noticed() {
+        log(0..4).take(sent(9, 3, Some(3)), true);
+    }
+
+    #[test]
+    #[should_panic(expected = "were promised")]
+    fn a_promised_batch_that_is_gone_is_noticed() {
+        let mut log = log(0..4);
+        log.promise(3);
+        log.take(sent(9, 2, None), true);
+    }
+
+    #[test]
+    #[should_panic(expected = "the log end offset is")]
+    fn a_log_that_did_not_fail_keeps_its_end() {
+        log(0..4).take(sent(9, 3, None), false);
     }
 }

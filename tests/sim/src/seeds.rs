@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Once;
 
 /// Seeds of a run that asks for no number.
-pub const SEEDS_DEFAULT: u64 = 400;
+pub const SEEDS_DEFAULT: u64 = 300;
 
 /// The seeds to run: `MILLRACE_SEED` names one, `MILLRACE_SEEDS` says how many, `MILLRACE_SEED_START` from where.
 ///

@@ -53,6 +53,8 @@ fn sweep_recovery(dice: &Dice, image: &DiskImage, model: &Model, life: &Life) ->
         // A world of its own each time: what was not durable survives in another way.
         let (world, model) = (world(dice.draw()), model.fork());
         world.machine(0).mount(image);
+        // A mount is a loss of power.
+        model.lose_power();
         let mut subject = Subject::new(&world, &model);
         let outcome = subject.live(&Life { ending: Ending::PowerLossAt(point), ..life.clone() });
         let reached = world.faults().operation_count(None) >= point;

@@ -3,32 +3,74 @@
 //! Batches of one log are often of one size on purpose: only then could an old batch, cut off by a recovery, stand exactly
 //! where a new one is expected.
 
-use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_engine::log::config::LogConfig;
-use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
-use millrace_engine::store::{AppendError, FirstBatch, Ticket};
-use millrace_protocol::batch::BatchView;
-use millrace_runtime::sim::{Machine, SimEnv};
-use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
+use millrace_engine::log::config::{FlushPolicy, LogConfig};
+use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_runtime::sim::Machine;
+use millrace_runtime::{Env, TaskClass, TaskHandle, Tasks};
 
 use crate::batches::{self, BYTES_MIN};
 use crate::broker::Broker;
-use crate::check;
+use crate::client::{Client, Parcel, Weather};
 use crate::dice::Dice;
-use crate::model::{Model, Sent};
+use crate::model::Model;
 
 /// What the writers of one life do.
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// One for each writer; a partition may have two.
     pub writers: Vec<Writer>,
+    /// How their logs are configured; the default for others.
+    pub configs: Configs,
     /// The leader epoch of this life.
     pub epoch: LeaderEpoch,
-    /// Whether the disk fails in this life: then logs may go offline, and say so.
-    pub disk_fails: bool,
+}
+
+/// Configurations of logs.
+#[derive(Clone, Debug, Default)]
+pub struct Configs(BTreeMap<PartitionId, LogConfig>);
+
+impl Configs {
+    /// Configurations for the first `partition_count` partitions: small segments, any flush policy.
+    pub fn draw(dice: &Dice, partition_count: usize) -> Self {
+        let config = |number| {
+            let config = LogConfig {
+                flush_policy: dice.pick(&[
+                    FlushPolicy::Commit,
+                    FlushPolicy::Commit,
+                    FlushPolicy::Commit,
+                    FlushPolicy::Interval,
+                    FlushPolicy::None,
+                ]),
+                segment_bytes: dice.pick(&[16, 16, 32, 64, 100, 256, 1 << 20]) * 1024,
+                // Identities count milliseconds.
+                segment_age_max: Duration::from_millis(dice.pick(&[40, 300, 1 << 40, 1 << 40, 1 << 40])),
+                ..LogConfig::default()
+            };
+            (partition(number), config)
+        };
+        Self((0..partition_count).map(config).collect())
+    }
+
+    /// The same, but everything acknowledged is on the device.
+    #[must_use]
+    pub fn committed(mut self) -> Self {
+        self.0.values_mut().for_each(|config| config.flush_policy = FlushPolicy::Commit);
+        self
+    }
+
+    /// A configuration for one log.
+    pub fn only(id: PartitionId, config: LogConfig) -> Self {
+        Self(BTreeMap::from([(id, config)]))
+    }
+
+    /// The configuration of one log.
+    pub fn of(&self, id: PartitionId) -> LogConfig {
+        self.0.get(&id).cloned().unwrap_or_default()
+    }
 }
 
 /// What one writer does.
@@ -58,7 +100,8 @@ pub enum Sizes {
 }
 
 impl Sizes {
-    fn draw(dice: &Dice) -> Self {
+    /// Some sizes.
+    pub fn draw(dice: &Dice) -> Self {
         match dice.below(16) {
             0..=2 => Self::Equal(dice.pick(&[100, 512, 600])),
             3..=4 => Self::Equal(dice.pick(&[1024, 2048, 4096, 5000])),
@@ -104,32 +147,20 @@ impl Workload {
                 });
             }
         }
-        Self { writers, epoch, disk_fails: false }
+        Self { writers, configs: Configs::draw(dice, partition_count), epoch }
     }
 
     /// Runs all writers to their end, answers included.
     ///
     /// # Panics
     /// When the engine does anything that the model does not allow.
-    pub async fn run(&self, machine: &Machine, broker: &Broker, model: &Model, dice: &Dice) {
-        let env = machine.env(0);
-        let tasks: Vec<_> = self
-            .writers
-            .iter()
-            .map(|writer| {
-                let (broker, model) = (broker.clone(), model.clone());
-                let session = Session {
-                    env: env.clone(),
-                    broker,
-                    model,
-                    dice: dice.split(),
-                    epoch: self.epoch,
-                    disk_fails: self.disk_fails,
-                    unanswered: Rc::default(),
-                };
-                env.tasks().spawn(TaskClass::Network, session.run(*writer))
-            })
-            .collect();
+    pub async fn run(&self, machine: &Machine, broker: &Broker, model: &Model, dice: &Dice, weather: Weather) {
+        let write = |writer: &Writer| {
+            let client = Client::new(machine, broker, model, dice, (self.epoch, weather));
+            let env = client.env.clone();
+            env.tasks().spawn(TaskClass::Network, write(client, *writer, self.configs.of(writer.partition)))
+        };
+        let tasks: Vec<_> = self.writers.iter().map(write).collect();
         for task in tasks {
             task.join().await;
         }
@@ -137,127 +168,37 @@ impl Workload {
 }
 
 /// One writer at work.
-struct Session {
-    env: SimEnv,
-    broker: Broker,
-    model: Model,
-    dice: Dice,
-    epoch: LeaderEpoch,
-    disk_fails: bool,
-    unanswered: Rc<Cell<usize>>,
-}
-
-impl Session {
-    async fn run(self, writer: Writer) {
-        let id = writer.partition;
-        self.pause().await;
-        self.broker.store(id).create(id, LogConfig::default());
-        let mut answers = Vec::new();
-        for _ in 0..writer.batch_count {
-            if self.dice.one_in(writer.pauses_one_in) {
-                self.pause().await;
-            }
-            if self.dice.one_in(writer.reads_one_in) && !self.read(id).await {
-                break;
-            }
-            if self.dice.one_in(2) {
-                self.broker.store(id).room().await;
-            }
-            let Some(answer) = self.append(id, writer.sizes.bytes(&self.dice)).await else { break };
-            self.unanswered.set(self.unanswered.get() + 1);
-            let task = self.env.tasks().spawn(TaskClass::Network, answer.wait());
-            if self.dice.one_in(writer.waits_one_in) {
-                task.join().await;
-            } else {
-                answers.push(task);
-            }
+async fn write(client: Client, writer: Writer, config: LogConfig) {
+    let (id, dice) = (writer.partition, Rc::clone(&client.dice));
+    client.pause().await;
+    client.create(id, &config);
+    let mut answers = Vec::new();
+    for _ in 0..writer.batch_count {
+        if dice.one_in(writer.pauses_one_in) {
+            client.pause().await;
         }
-        for task in answers {
-            task.join().await;
+        if dice.one_in(writer.reads_one_in) {
+            client.read(id).await;
         }
-        assert_eq!(self.unanswered.get(), 0, "{id}: every append is answered");
-        self.check_offline(id);
-    }
-
-    async fn pause(&self) {
-        let microseconds = if self.dice.one_in(6) { self.dice.below(20_000) } else { self.dice.below(800) };
-        self.env.clock().sleep(Duration::from_micros(microseconds)).await;
-    }
-
-    /// `None` when the log takes no more, as it may when the disk fails or the store is closing.
-    async fn append(&self, id: PartitionId, bytes: usize) -> Option<Answer> {
-        let identity = self.model.identity();
-        let records = if self.dice.one_in(3) { self.dice.size(1, 5) } else { 1 };
-        let bytes = batches::build(identity, bytes, records);
-        let batch = BatchView::parse(&bytes).expect("the builder builds valid batches");
-        let store = self.broker.store(id);
-        let appended = match store.append(id, &batch, self.epoch).await {
-            Ok(appended) => appended,
-            Err(AppendError::Closing) => return None,
-            Err(AppendError::Offline(failure)) => {
-                assert!(self.may_fail(id), "{id}: offline although the disk works: {failure}");
-                return None;
-            }
-            Err(error) => panic!("{id}: {error}"),
+        if dice.one_in(2) {
+            client.broker.store(id).room().await;
+        }
+        let identity = client.model.identity();
+        let records = if dice.one_in(3) { dice.size(1, 5) } else { 1 };
+        let bytes = batches::build(identity, writer.sizes.bytes(&dice), records).into();
+        let Some(answer) = client.append_until_taken(id, &Parcel { identity, bytes, follows: None }).await else {
+            break;
         };
-        let base = appended.base_offset;
-        let end = base.checked_add(batch.header().last_offset() - batch.header().base_offset.get() + 1);
-        let end = end.expect("offsets of a test are small");
-        let sent = Sent { identity, bytes: bytes.into(), base, end, epoch: self.epoch };
-        let count = self.model.take(id, sent);
-        let (model, unanswered) = (self.model.clone(), Rc::clone(&self.unanswered));
-        let (broker, disk_fails) = (self.broker.clone(), self.disk_fails);
-        Some(Answer { broker, model, id, count, ticket: appended.ticket, unanswered, disk_fails })
-    }
-
-    /// False when the log is offline.
-    async fn read(&self, id: PartitionId) -> bool {
-        let Ok(offsets) = self.broker.store(id).offsets(id).await else { return true };
-        let from = Offset::new(check::dice_offset(&self.dice, offsets.high_watermark));
-        let bytes_max = self.dice.pick(&[1, 200, 5_000, 50_000, 1_000_000]);
-        let first = self.dice.pick(&[FirstBatch::WholeEvenIfLarger, FirstBatch::WithinLimit]);
-        match check::read_once(&self.broker, &self.model, id, from, bytes_max, first).await {
-            Ok(_) => true,
-            Err(check::Admitted(what)) => {
-                assert!(self.may_fail(id), "{id}: {what}");
-                false
-            }
+        let task = client.env.tasks().spawn(TaskClass::Network, answer.wait());
+        if dice.one_in(writer.waits_one_in) {
+            task.join().await;
+        } else {
+            answers.push(task);
         }
     }
-
-    fn may_fail(&self, id: PartitionId) -> bool {
-        self.disk_fails || self.model.is_suspect(id)
+    for task in answers {
+        task.join().await;
     }
-
-    fn check_offline(&self, id: PartitionId) {
-        if let Some(failure) = self.broker.store(id).failure(id) {
-            assert!(self.may_fail(id), "{id}: offline although the disk works: {failure}");
-        }
-    }
-}
-
-/// An answer that is awaited.
-struct Answer {
-    broker: Broker,
-    model: Model,
-    id: PartitionId,
-    /// Batches of the log up to and including this one.
-    count: usize,
-    ticket: Ticket,
-    unanswered: Rc<Cell<usize>>,
-    disk_fails: bool,
-}
-
-impl Answer {
-    async fn wait(self) {
-        match self.ticket.durable().await {
-            Ok(()) => self.model.with(self.id, |log| log.promise(self.count)),
-            Err(failure) => {
-                assert!(self.disk_fails, "{}: not durable although the disk works: {failure}", self.id);
-                let reported = self.broker.store(self.id).failure(self.id);
-                assert!(reported.is_some(), "{}: an append failed, but the log is not offline", self.id);
-            }
-        }
-        self.unanswered.set(self.unanswered.get() - 1);
-    }
+    assert_eq!(client.unanswered.get(), 0, "{id}: every append is answered");
+    client.note_failure(id);
 }

@@ -8,7 +8,7 @@ use millrace_sim::broker::{DIRECTORY, Tuning};
 use millrace_sim::dice::Dice;
 use millrace_sim::life::{Ending, Life, Outcome, Subject, epoch, world};
 use millrace_sim::model::{Model, Sent};
-use millrace_sim::workload::{Sizes, Workload, Writer, partition};
+use millrace_sim::workload::{Configs, Sizes, Workload, Writer, partition};
 use millrace_sim::{damage, faults, lives, sweep};
 
 /// Runs `body` for a number of seeds and returns how many times it panicked.
@@ -23,7 +23,7 @@ fn life(seed: u64, sizes: Sizes, ending: Ending) -> Life {
     let writer = Writer { partition, sizes, batch_count: 20, waits_one_in: 1, pauses_one_in: 10, reads_one_in: 10 };
     Life {
         tuning: Tuning::draw(&Dice::new(seed, 1), 1),
-        workload: Workload { writers: vec![writer], epoch: epoch(0), disk_fails: false },
+        workload: Workload { writers: vec![writer], configs: Configs::default(), epoch: epoch(0) },
         dice_seed: seed,
         ending,
         fault: None,
@@ -69,7 +69,7 @@ fn a_batch_that_is_gone_is_noticed() {
         model.with(partition(0), |log| {
             let base = log.end();
             let end = Offset::new(base.get() + 1);
-            log.sent.push(Sent { identity: 0, bytes: bytes.into(), base, end, epoch: epoch(0) });
+            log.sent.push(Sent { identity: 0, bytes: bytes.into(), base, end, epoch: epoch(0), follows: None });
             log.promise(log.sent.len());
         });
         subject.live(&life(seed, Sizes::Equal(600), Ending::Close));

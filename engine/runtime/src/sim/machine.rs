@@ -71,6 +71,15 @@ impl Machine {
         *self.state.volume.borrow_mut() = volume;
     }
 
+    /// As [`Self::mount`], but of what was not durable exactly the first `sectors` survive, in the order in which they
+    /// were written; changes of length and allocation all do.
+    pub fn mount_torn(&self, image: &DiskImage, sectors: usize) {
+        self.end_life(Ending::Kill);
+        let mut volume = image.volume.clone();
+        volume.lose_power_behind(sectors, &self.state.disk_random);
+        *self.state.volume.borrow_mut() = volume;
+    }
+
     /// The disk, for looking at it and for damaging it.
     pub fn disk(&self) -> DiskControl {
         DiskControl::new(&self.state)

@@ -177,7 +177,7 @@ impl Twice {
                 self.all.expire(before);
                 self.some.expire(before);
             }
-            Step::Shrink { to } => self.some.shrink_to(to),
+            Step::Shrink { to } => self.some.shrink_to(to, Offset::new(i64::MAX)),
             Step::Begin if self.merge.is_none() => {
                 self.merge = Some((self.some.begin_spill(PARTITION, Offset::new(self.end)), Vec::new()));
             }

@@ -104,7 +104,7 @@ fn sizes_that_cannot_work_together_are_refused() {
     );
     refused(&["socket.request.max.bytes=1MiB"], &["message.max.bytes and socket.request.max.bytes clash"]);
     refused(
-        &["message.max.bytes=8MiB", "millrace.memory.bytes=64MiB"],
+        &["message.max.bytes=6MiB", "millrace.memory.bytes=64MiB"],
         &["message.max.bytes and millrace.memory.bytes clash"],
     );
     refused(
@@ -133,7 +133,37 @@ fn what_topics_fall_back_on_is_checked_as_kafka_does() {
     refused(&["log.cleanup.policy=delete,archive"], &["expected any of: compact, delete"]);
     refused(&["log.cleaner.min.cleanable.ratio=1.1"], &["expected a number from 0 to 1"]);
     refused(&["log.roll.ms="], &["log.roll.ms"]);
-    refused(&["log.cleaner.enable=false"], &["a Kafka key that Millrace does not implement yet"]);
+    checked(&["log.cleaner.enable=true"]).unwrap();
+    refused(&["log.cleaner.enable=false"], &["expected one of: true"]);
+    refused(&["log.cleaner.threads=2"], &["a Kafka key that Millrace does not implement yet"]);
+    assert_eq!(checked(&["log.cleaner.backoff.ms=7"]).unwrap().store.compaction_interval, Duration::from_millis(7));
+}
+
+#[test]
+fn the_keys_of_compaction_fit_their_share_of_the_memory() {
+    let keys = |settings: &[&str]| checked(settings).map(|config| config.store.key_map_bytes_max);
+    assert_eq!(keys(&[]).unwrap(), 64 << 20, "half of Kafka's default for each of two shards");
+    assert_eq!(keys(&["log.cleaner.dedupe.buffer.size=4MiB"]).unwrap(), 2 << 20);
+    assert_eq!(keys(&["log.cleaner.dedupe.buffer.size=1MiB"]).unwrap(), 1 << 20, "a shard needs that much");
+    let small = checked(&["millrace.memory.bytes=64MiB"]).unwrap();
+    assert_eq!((small.store.key_map_bytes_max, small.store.records_bytes_max), (2 << 20, 1 << 20));
+    assert!(small.describe().contains(&format!("\"log.cleaner.dedupe.buffer.size\" = {} ", 4 << 20)));
+    refused(
+        &["millrace.memory.bytes=64MiB", "log.cleaner.dedupe.buffer.size=8MiB"],
+        &["log.cleaner.dedupe.buffer.size and millrace.memory.bytes clash: a shard's memory for keys is 2097152 bytes"],
+    );
+}
+
+#[test]
+fn the_reserve_follows_the_disk_unless_somebody_says() {
+    const MIB: u64 = 1 << 20;
+    let automatic = checked(&[]).unwrap().store;
+    let cases = [(0, 0), (320, 40), (2048, 256), (25_600, 256), (102_400, 1024)];
+    for (disk_mib, reserve_mib) in cases {
+        assert_eq!(automatic.reserve_bytes(disk_mib * MIB), reserve_mib * MIB, "a disk of {disk_mib} MiB");
+    }
+    let set = checked(&["millrace.reserve.bytes=8MiB"]).unwrap().store;
+    assert_eq!(set.reserve_bytes(100 * MIB), 8 * MIB);
 }
 
 #[test]

@@ -201,7 +201,7 @@ pub const ROWS: &[Row] = &[
         kind: Kind::Number { min: 1, max: 30 * 24 * 3600 * 1000 },
         default: "300000",
         change: Change::Restart,
-        doc: "How often each shard looks for segments to delete and logs to compact.",
+        doc: "How often each shard looks for segments to delete.",
     },
     Row {
         key: Key::CleanupPolicy,
@@ -243,6 +243,32 @@ pub const ROWS: &[Row] = &[
         default: "0.5",
         change: Change::Restart,
         doc: "The uncompacted share of a log from which compacting it pays.",
+    },
+    Row {
+        key: Key::CompactionEnabled,
+        name: "log.cleaner.enable",
+        kind: Kind::Word(&["true"]),
+        default: "true",
+        change: Change::Restart,
+        doc: "Compaction is always on, for topics that ask for it.",
+    },
+    Row {
+        key: Key::CompactionInterval,
+        name: "log.cleaner.backoff.ms",
+        kind: Kind::Number { min: 1, max: 30 * 24 * 3600 * 1000 },
+        default: "15000",
+        change: Change::Restart,
+        doc: "How often each shard looks for logs to compact.",
+    },
+    Row {
+        key: Key::KeyMapBytes,
+        name: "log.cleaner.dedupe.buffer.size",
+        kind: Kind::Bytes { min: MIB, max: 1024 * GIB },
+        default: "134217728",
+        change: Change::Restart,
+        doc: "Memory for the keys of compaction, of all shards together; a key takes 28 bytes. With less than a log has keys, \
+              a pass over it takes several turns. A shard has at least 1 MiB. The default shrinks to what the memory allows; \
+              a value that was set and does not fit stops the start.",
     },
     Row {
         key: Key::TimestampType,
@@ -292,6 +318,15 @@ pub const ROWS: &[Row] = &[
         default: "67108864",
         change: Change::Restart,
         doc: "Disk space of one shard's journal. A longer journal rewrites less and recovers longer.",
+    },
+    Row {
+        key: Key::ReserveBytes,
+        name: "millrace.reserve.bytes",
+        kind: Kind::Bytes { min: 0, max: 1024 * GIB },
+        default: "0",
+        change: Change::Restart,
+        doc: "Disk space of all shards together that producers do not get, so that a full disk leaves the broker able to \
+              work and to delete. 0 is the larger of 256 MiB and 1 % of the disk, but at most an eighth of the disk.",
     },
     Row {
         key: Key::LogFormat,

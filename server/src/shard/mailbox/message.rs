@@ -11,6 +11,7 @@ use millrace_engine::log::offsets::LogOffsets;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
+use millrace_protocol::batch::compression::CompressionError;
 use millrace_runtime::{Env, Net};
 
 use super::frame::Frame;
@@ -175,6 +176,8 @@ pub enum AppendRefusal {
         /// Their places in the batch, the first ones only.
         first: Vec<i32>,
     },
+    /// It goes to a compacted log, and its records could not be looked at.
+    Decompression(CompressionError),
     /// It was not taken.
     Refused(AppendError),
     /// It was taken, but may not be on the device.

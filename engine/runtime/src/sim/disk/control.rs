@@ -20,6 +20,14 @@ pub struct DiskImage {
     pub(in crate::sim) volume: Volume,
 }
 
+impl DiskImage {
+    /// How many sectors of 512 bytes were written and are not durable, in flight included. See
+    /// [`crate::sim::Machine::mount_torn`].
+    pub fn undurable_sectors(&self) -> usize {
+        self.volume.undurable_sectors()
+    }
+}
+
 impl DiskControl {
     pub(in crate::sim) fn new(machine: &Rc<MachineState>) -> Self {
         Self { machine: Rc::clone(machine) }

@@ -125,6 +125,28 @@ impl Inode {
         }
     }
 
+    /// The writes that are not durable: their sequence numbers and how many sectors they have.
+    pub(in crate::sim) fn undurable_writes(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.pending.iter().filter(|pending| !pending.durable).filter_map(|pending| match &pending.effect {
+            Effect::Write { kept, .. } => Some((pending.sequence, kept.len())),
+            _ => None,
+        })
+    }
+
+    /// Decides that of this write the first `sectors` survive. Every change of length and allocation survives too.
+    pub(in crate::sim) fn decide(&mut self, sequence: u64, sectors: usize) {
+        for pending in &mut self.pending {
+            match &mut pending.effect {
+                Effect::Write { kept, .. } if pending.sequence == sequence => {
+                    kept[sectors..].fill(false);
+                    pending.durable = true;
+                }
+                Effect::Write { .. } => {}
+                _ => pending.durable = true,
+            }
+        }
+    }
+
     /// Settles what a power failure leaves.
     pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
         let optional_count = self.pending.iter().filter(|pending| pending.is_optional_change()).count();

@@ -254,12 +254,43 @@ impl Volume {
         self.inode_mut(inode).apply(sequence, Effect::Resize { bytes });
     }
 
-    /// Settles what a power failure leaves; all descriptors are gone.
-    pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
+    /// Lets every write in flight land.
+    fn land_in_flight(&mut self) {
         for write in std::mem::take(&mut self.in_flight).into_values() {
             let sequence = self.next_sequence();
             self.inode_mut(write.inode).land(sequence, Effect::write(write.position, write.buffer), false);
         }
+    }
+
+    /// Sectors of all writes that are not durable, those in flight included.
+    pub(in crate::sim) fn undurable_sectors(&self) -> usize {
+        let mut landed = self.clone();
+        landed.land_in_flight();
+        landed.inodes.values().flat_map(Inode::undurable_writes).map(|(_, sectors)| sectors).sum()
+    }
+
+    /// Settles what a power failure leaves that keeps the first `sectors` of what was not durable, in the order in which
+    /// it was written, and nothing behind.
+    pub(in crate::sim) fn lose_power_behind(&mut self, sectors: usize, random: &Stream) {
+        self.land_in_flight();
+        let undurable = |(id, inode): (&u64, &Inode)| {
+            let id = *id;
+            inode.undurable_writes().map(move |(sequence, sectors)| (sequence, id, sectors)).collect::<Vec<_>>()
+        };
+        let mut writes: Vec<_> = self.inodes.iter().flat_map(undurable).collect();
+        writes.sort_unstable();
+        let mut left = sectors;
+        for (sequence, inode, sectors) in writes {
+            let kept = sectors.min(left);
+            self.inode_mut(inode).decide(sequence, kept);
+            left -= kept;
+        }
+        self.lose_power(random);
+    }
+
+    /// Settles what a power failure leaves; all descriptors are gone.
+    pub(in crate::sim) fn lose_power(&mut self, random: &Stream) {
+        self.land_in_flight();
         for inode in self.inodes.values_mut() {
             inode.lose_power(random);
             inode.open_count = 0;
