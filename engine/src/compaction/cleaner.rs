@@ -5,7 +5,7 @@
 //! batches are always kept; Kafka drops a transaction's markers some time after the last of its records.
 
 use millrace_protocol::batch::compression::Decompressor;
-use millrace_protocol::batch::{BatchHeader, BatchRewriter, BatchView, Record, write_emptied};
+use millrace_protocol::batch::{BatchHeader, BatchRewriter, BatchView, Compression, Record, write_emptied};
 
 use super::key_map::KeyMap;
 use super::window::{Cleaned, Damage, ReadRecords, Unread, UnreadReason, Walk};
@@ -107,11 +107,13 @@ impl Cleaner {
             output.extend_from_slice(batch.bytes());
         } else {
             let age_max_ms = i64::try_from(self.config.tombstone_age_max.as_millis()).unwrap_or(i64::MAX);
-            rewriter.begin(header, sets_horizon.then(|| self.config.now_ms.saturating_add(age_max_ms)));
-            for (record, stays) in records.again().zip(stays) {
-                if *stays {
-                    rewriter.push(&record);
-                }
+            let horizon_ms = sets_horizon.then(|| self.config.now_ms.saturating_add(age_max_ms));
+            push_remaining(rewriter, header, horizon_ms, &records, stays);
+            // Times relative to a horizon take more bytes. A batch that no later pass could read for that would keep every
+            // tombstone behind it for ever; without a horizon it keeps its own.
+            let is_compressed = header.attributes().compression() != Some(Compression::None);
+            if sets_horizon && is_compressed && rewriter.records_bytes() > self.config.records_bytes_max {
+                push_remaining(rewriter, header, None, &records, stays);
             }
             rewriter.finish(output)?;
         }
@@ -123,6 +125,22 @@ impl Cleaner {
         let last_of_producer = self.config.producers.get(&header.producer_id.get());
         if header.has_producer() && last_of_producer.is_some_and(|last| last.get() == header.last_offset()) {
             write_emptied(header, output);
+        }
+    }
+}
+
+/// Begins the remainder of a batch with the records that stay.
+fn push_remaining(
+    rewriter: &mut BatchRewriter,
+    header: &BatchHeader,
+    horizon_ms: Option<i64>,
+    records: &ReadRecords<'_>,
+    stays: &[bool],
+) {
+    rewriter.begin(header, horizon_ms);
+    for (record, stays) in records.again().zip(stays) {
+        if *stays {
+            rewriter.push(&record);
         }
     }
 }

@@ -5,8 +5,8 @@ mod model;
 
 use std::time::Duration;
 
-use millrace_protocol::batch::compression::CompressionError;
-use millrace_protocol::batch::{BatchError, BatchHeader, Compression};
+use millrace_protocol::batch::compression::{CompressionError, Decompressor};
+use millrace_protocol::batch::{BatchError, BatchHeader, BatchView, Compression};
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
@@ -248,6 +248,31 @@ fn a_tombstone_is_kept_for_its_time_and_then_goes() {
     // And one that stays for ever does not overflow.
     let for_ever = PassConfig { tombstone_age_max: Duration::MAX, ..config(0..3) };
     assert_eq!(batches_of(&pass(&builder.bytes, &for_ever).log)[0].horizon_ms, Some(i64::MAX));
+}
+
+#[test]
+fn a_horizon_never_makes_a_batch_too_large_to_be_read() {
+    let mut builder = LogBuilder::default();
+    builder.push(Compression::Zstd, &[value(1), tombstone(2)]);
+    builder.push(Compression::None, &[value(3), tombstone(4)]);
+    let end = builder.end;
+    let records_bytes = |log: &[u8]| {
+        let mut decompressor = Decompressor::new(1 << 20);
+        let batch = BatchView::parse(log).unwrap();
+        decompressor.decompress(Compression::Zstd, batch.records_bytes()).unwrap().len()
+    };
+    let now_ms = 1 << 40;
+    let grown = records_bytes(&pass(&builder.bytes, &PassConfig { now_ms, ..config(0..end) }).log);
+    for (room, has_horizon) in [(records_bytes(&builder.bytes), false), (grown - 1, false), (grown, true)] {
+        let config = PassConfig { now_ms, records_bytes_max: room, ..config(0..end) };
+        let first = pass(&builder.bytes, &config);
+        let second = pass(&first.log, &config);
+        assert_eq!((first.cleaned.unread, second.cleaned.unread), (vec![], vec![]), "{room}");
+        // What is not compressed has no limit.
+        let horizons: Vec<_> = batches_of(&second.log).iter().map(|batch| batch.horizon_ms.is_some()).collect();
+        assert_eq!(horizons, [has_horizon, true]);
+        assert_eq!(second.log, first.log);
+    }
 }
 
 #[test]

@@ -45,6 +45,13 @@ pub(crate) struct Arguments {
     target: Option<String>,
 }
 
+impl Arguments {
+    /// All targets, each for so long.
+    pub(crate) fn every_target(seconds: u32) -> Arguments {
+        Arguments { seconds, target: None }
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let wanted = |name: &&&str| arguments.target.as_ref().is_none_or(|target| target == **name);
     let names: Vec<&str> = TARGETS.iter().filter(wanted).copied().collect();

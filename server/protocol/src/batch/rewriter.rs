@@ -65,6 +65,11 @@ impl BatchRewriter {
         self.record_count += 1;
     }
 
+    /// How many bytes the records taken over so far have, before they are compressed.
+    pub fn records_bytes(&self) -> usize {
+        self.records.position()
+    }
+
     /// Appends the remainder to `output`, compressed as the original was. On an error nothing is appended.
     pub fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), CompressionError> {
         let compression = self.header.attributes().compression().unwrap_or(Compression::None);
