@@ -34,6 +34,7 @@ mod deleting;
 mod extents;
 mod failing;
 mod finish;
+mod idle;
 mod maintenance;
 mod open;
 mod prepare;
@@ -41,6 +42,7 @@ mod producers;
 mod read;
 mod round;
 mod space;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
@@ -66,7 +68,9 @@ use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
 use deleting::Remains;
+use idle::Owned;
 use space::Space;
+use turns::Turns;
 
 pub use by_time::{TimeQuery, TimedOffset};
 pub use config::StoreConfig;
@@ -184,6 +188,10 @@ struct Inner<E: Env> {
     read_cache: ReadCache<E>,
     /// The number by which the cache will know the next segment that is read.
     cache_key_next: Cell<u64>,
+    /// Segments with open files.
+    open_files: RefCell<Turns<Owned<E>>>,
+    /// Sealed segments with indexes in memory.
+    indexes: RefCell<Turns<Owned<E>>>,
     /// Memory of all tails, in bytes.
     tail_bytes: Cell<usize>,
     /// Bytes appended and not written.
@@ -262,6 +270,8 @@ impl<E: Env> Store<E> {
             eviction: RefCell::default(),
             read_cache: ReadCache::new(env.clone(), config.read_cache_bytes_max),
             cache_key_next: Cell::new(0),
+            open_files: RefCell::default(),
+            indexes: RefCell::default(),
             tail_bytes: Cell::new(0),
             unstored_bytes: Cell::new(0),
             unflushed_bytes: Cell::new(0),
@@ -295,6 +305,7 @@ impl<E: Env> Store<E> {
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, open::run_background(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, maintenance::run(Rc::clone(&inner)));
+        env.tasks().spawn(TaskClass::Background, idle::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, compacting::run(Rc::clone(&inner)));
         Ok(Self { inner })
     }
@@ -369,6 +380,7 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
+        log.borrow_mut().used = true;
         let verdict = loop {
             if let Err(failure) = prepare::make_ready(inner, &log, batch).await {
                 log.borrow_mut().lost_producers.get_or_insert_default().refuse(batch.header());
@@ -428,6 +440,23 @@ impl<E: Env> Store<E> {
     /// Memory of what was read from segments, in bytes.
     pub fn read_cache_bytes(&self) -> usize {
         self.inner.read_cache.memory_bytes()
+    }
+
+    /// Open files of all logs' segments.
+    pub fn open_file_count(&self) -> usize {
+        let logs = self.inner.logs.borrow();
+        logs.values().map(|log| log.borrow().open_file_count()).sum()
+    }
+
+    /// Memory of all indexes of segments that take no more appends, in bytes.
+    pub fn index_bytes(&self) -> usize {
+        let logs = self.inner.logs.borrow();
+        logs.values().map(|log| log.borrow().sealed_index_bytes()).sum()
+    }
+
+    /// Memory of the records at the ends of all logs, in bytes.
+    pub fn tail_bytes(&self) -> usize {
+        self.inner.tail_bytes.get()
     }
 
     /// Memory of all logs' idempotent producers, in bytes.

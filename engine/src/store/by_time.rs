@@ -7,7 +7,7 @@ use super::chunks::GatherError;
 use super::extents::{self, Extent, Gathered};
 use super::read::{Window, batch_bytes};
 use super::{ReadError, SharedLog, Store, open};
-use crate::log::index::{INDEX_INTERVAL_BYTES, OffsetIndex};
+use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
 
 /// What [`Store::offset_by_time`] looks for.
@@ -36,6 +36,7 @@ impl<E: Env> Store<E> {
     /// Records of compressed batches are not looked at one by one yet: such a batch answers with its first record.
     pub async fn offset_by_time(&self, id: PartitionId, query: TimeQuery) -> Result<Option<TimedOffset>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
+        log.borrow_mut().used = true;
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let timestamp = match query {
             TimeQuery::AtOrAfter(timestamp) => Some(timestamp),
@@ -78,12 +79,8 @@ impl<E: Env> Store<E> {
         let bases: Vec<_> = log.borrow().sealed.iter().map(|sealed| sealed.base_offset).collect();
         let mut largest = log.borrow().index.timestamp_max();
         for base in bases {
-            extents::load_index(&self.inner, log, base).await?;
-            let log = log.borrow();
-            let sealed = log.sealed.iter().find(|sealed| sealed.base_offset == base);
-            let index: Option<&OffsetIndex> =
-                sealed.and_then(|sealed| sealed.index.as_ref()).map(|index| &index.offsets);
-            largest = largest.max(index.and_then(OffsetIndex::timestamp_max));
+            extents::load_head(&self.inner, log, base).await?;
+            largest = largest.max(log.borrow().find_sealed(base).and_then(|sealed| sealed.timestamp_max));
         }
         Ok(largest)
     }
@@ -101,7 +98,13 @@ impl<E: Env> Store<E> {
             let Gathered { slices, .. } = extents::gather(&self.inner, log, extent, position, window_bytes).await?;
             let window = Window { start: position, slices, end_max: extent.end };
             let damaged = |what| extents::damaged(&self.inner, log, extent, position, what);
-            let header = window.header(position).ok_or_else(|| damaged("a batch's header is cut off"))?;
+            let Some(header) = window.header(position) else {
+                if window.end() >= extent.end {
+                    return Err(damaged("a batch's header is cut off").into());
+                }
+                window_bytes = window_bytes.max(2 * BLOCK_BYTES);
+                continue;
+            };
             let end = position.plus(batch_bytes(&header));
             if batch_bytes(&header) < BATCH_BYTES_MIN || end > extent.end {
                 return Err(damaged("a batch's length leaves the log").into());
