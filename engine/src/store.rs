@@ -43,6 +43,7 @@ mod read;
 mod round;
 mod space;
 mod turns;
+mod usage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
@@ -63,7 +64,7 @@ use crate::log::recorded::Recorded;
 use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
-use crate::read_cache::{CacheCounters, ReadCache};
+use crate::read_cache::ReadCache;
 use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
@@ -230,6 +231,10 @@ struct Inner<E: Env> {
     /// Tasks that remove logs.
     deleting: Cell<usize>,
     space: Space,
+    /// Batches whose records are looked at off the shard for queries by time.
+    searching: Cell<usize>,
+    /// Notified when one of them is done.
+    searched: Event,
     compaction_failures: RefCell<BTreeMap<PartitionId, String>>,
     /// The background still opens logs.
     recovering: Cell<bool>,
@@ -292,6 +297,8 @@ impl<E: Env> Store<E> {
             remains: RefCell::default(),
             deleting: Cell::new(0),
             space: Space::new(),
+            searching: Cell::new(0),
+            searched: Event::default(),
             compaction_failures: RefCell::default(),
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
@@ -430,38 +437,6 @@ impl<E: Env> Store<E> {
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let offsets = log.borrow().offsets();
         Ok(offsets)
-    }
-
-    /// How often what readers wanted of segments was in memory.
-    pub fn read_cache_counters(&self) -> CacheCounters {
-        self.inner.read_cache.counters()
-    }
-
-    /// Memory of what was read from segments, in bytes.
-    pub fn read_cache_bytes(&self) -> usize {
-        self.inner.read_cache.memory_bytes()
-    }
-
-    /// Open files of all logs' segments.
-    pub fn open_file_count(&self) -> usize {
-        let logs = self.inner.logs.borrow();
-        logs.values().map(|log| log.borrow().open_file_count()).sum()
-    }
-
-    /// Memory of all indexes of segments that take no more appends, in bytes.
-    pub fn index_bytes(&self) -> usize {
-        let logs = self.inner.logs.borrow();
-        logs.values().map(|log| log.borrow().sealed_index_bytes()).sum()
-    }
-
-    /// Memory of the records at the ends of all logs, in bytes.
-    pub fn tail_bytes(&self) -> usize {
-        self.inner.tail_bytes.get()
-    }
-
-    /// Memory of all logs' idempotent producers, in bytes.
-    pub fn producer_bytes(&self) -> usize {
-        self.inner.logs.borrow().values().map(|log| log.borrow().producers.memory_bytes()).sum()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.
