@@ -147,6 +147,8 @@ pub struct Log<E: Env> {
     pub finishing: bool,
     /// Compaction works on its sealed segments.
     pub compacting: bool,
+    /// Somebody appended or read since it was last looked for idle logs.
+    pub used: bool,
     /// The log stands in the store's queue of logs with something to write.
     pub queued: bool,
     /// The next round writes the segment even for a small tail, and flushes.
@@ -209,6 +211,7 @@ impl<E: Env> Log<E> {
             flushing_beside: false,
             finishing: false,
             compacting: false,
+            used: true,
             queued: false,
             write_back_wanted: false,
             roll_wanted: false,
@@ -347,9 +350,11 @@ impl<E: Env> Log<E> {
             bytes: bytes.get(),
             origin: Some(active.origin),
             file: active.file,
+            file_used: true,
             cache_key: active.cache_key,
             timestamp_max: index.offsets.timestamp_max(),
             index: Some(Rc::new(index)),
+            index_used: true,
             finished: false,
         });
         let base_offset = end.offset;
@@ -358,6 +363,7 @@ impl<E: Env> Log<E> {
             base_offset,
             origin,
             file,
+            file_used: true,
             filled_end,
             unnamed: true,
             cache_key: None,

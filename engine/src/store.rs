@@ -34,6 +34,7 @@ mod deleting;
 mod extents;
 mod failing;
 mod finish;
+mod idle;
 mod maintenance;
 mod open;
 mod prepare;
@@ -41,6 +42,8 @@ mod producers;
 mod read;
 mod round;
 mod space;
+mod turns;
+mod usage;
 
 use std::cell::{Cell, RefCell};
 use std::collections::btree_map::Entry;
@@ -61,12 +64,14 @@ use crate::log::recorded::Recorded;
 use crate::log::{Corruption, Durability, Failure, Log, OpenedLog};
 use crate::model::{LeaderEpoch, Offset, PartitionId};
 use crate::producer_state::{SequenceError, Verdict};
-use crate::read_cache::{CacheCounters, ReadCache};
+use crate::read_cache::ReadCache;
 use crate::recovery::{self, OpenError, RecoveryReport};
 use crate::segment::Segment;
 
 use deleting::Remains;
+use idle::Owned;
 use space::Space;
+use turns::Turns;
 
 pub use by_time::{TimeQuery, TimedOffset};
 pub use config::StoreConfig;
@@ -184,6 +189,10 @@ struct Inner<E: Env> {
     read_cache: ReadCache<E>,
     /// The number by which the cache will know the next segment that is read.
     cache_key_next: Cell<u64>,
+    /// Segments with open files.
+    open_files: RefCell<Turns<Owned<E>>>,
+    /// Sealed segments with indexes in memory.
+    indexes: RefCell<Turns<Owned<E>>>,
     /// Memory of all tails, in bytes.
     tail_bytes: Cell<usize>,
     /// Bytes appended and not written.
@@ -222,6 +231,10 @@ struct Inner<E: Env> {
     /// Tasks that remove logs.
     deleting: Cell<usize>,
     space: Space,
+    /// Batches whose records are looked at off the shard for queries by time.
+    searching: Cell<usize>,
+    /// Notified when one of them is done.
+    searched: Event,
     compaction_failures: RefCell<BTreeMap<PartitionId, String>>,
     /// The background still opens logs.
     recovering: Cell<bool>,
@@ -262,6 +275,8 @@ impl<E: Env> Store<E> {
             eviction: RefCell::default(),
             read_cache: ReadCache::new(env.clone(), config.read_cache_bytes_max),
             cache_key_next: Cell::new(0),
+            open_files: RefCell::default(),
+            indexes: RefCell::default(),
             tail_bytes: Cell::new(0),
             unstored_bytes: Cell::new(0),
             unflushed_bytes: Cell::new(0),
@@ -282,6 +297,8 @@ impl<E: Env> Store<E> {
             remains: RefCell::default(),
             deleting: Cell::new(0),
             space: Space::new(),
+            searching: Cell::new(0),
+            searched: Event::default(),
             compaction_failures: RefCell::default(),
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
@@ -295,6 +312,7 @@ impl<E: Env> Store<E> {
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, open::run_background(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, maintenance::run(Rc::clone(&inner)));
+        env.tasks().spawn(TaskClass::Background, idle::run(Rc::clone(&inner)));
         env.tasks().spawn(TaskClass::Background, compacting::run(Rc::clone(&inner)));
         Ok(Self { inner })
     }
@@ -369,6 +387,7 @@ impl<E: Env> Store<E> {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let log = inner.log(id).ok_or(AppendError::UnknownLog)?;
+        log.borrow_mut().used = true;
         let verdict = loop {
             if let Err(failure) = prepare::make_ready(inner, &log, batch).await {
                 log.borrow_mut().lost_producers.get_or_insert_default().refuse(batch.header());
@@ -418,21 +437,6 @@ impl<E: Env> Store<E> {
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let offsets = log.borrow().offsets();
         Ok(offsets)
-    }
-
-    /// How often what readers wanted of segments was in memory.
-    pub fn read_cache_counters(&self) -> CacheCounters {
-        self.inner.read_cache.counters()
-    }
-
-    /// Memory of what was read from segments, in bytes.
-    pub fn read_cache_bytes(&self) -> usize {
-        self.inner.read_cache.memory_bytes()
-    }
-
-    /// Memory of all logs' idempotent producers, in bytes.
-    pub fn producer_bytes(&self) -> usize {
-        self.inner.logs.borrow().values().map(|log| log.borrow().producers.memory_bytes()).sum()
     }
 
     /// Why a log is offline; `None` when it is not, or unknown.

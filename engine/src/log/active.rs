@@ -16,6 +16,8 @@ pub struct ActiveSegment<E: Env> {
     pub origin: Position,
     /// The open file.
     pub file: Option<Segment<E>>,
+    /// The file was used since somebody last looked.
+    pub file_used: bool,
     /// Up to here, in the file, extents are written with zeros or records. On a block boundary.
     pub filled_end: Position,
     /// The file still has the name of a prepared segment, and the one before it is not finished.

@@ -37,6 +37,13 @@ pub struct SegmentIndex {
     pub epochs: Vec<EpochStart>,
 }
 
+impl SegmentIndex {
+    /// Memory of it, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.offsets.memory_bytes() + self.epochs.capacity() * size_of::<EpochStart>()
+    }
+}
+
 impl OffsetIndex {
     /// The index with these entries, as its file holds them, over batches whose largest timestamp is `timestamp_max`.
     pub fn from_entries(entries: Vec<IndexEntry>, timestamp_max: Option<i64>) -> Self {

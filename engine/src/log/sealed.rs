@@ -23,11 +23,15 @@ pub struct SealedSegment<E: Env> {
     pub origin: Option<Position>,
     /// The open file.
     pub file: Option<Segment<E>>,
+    /// The file was used since somebody last looked.
+    pub file_used: bool,
     /// The cache of what was read knows the file by this number, once something was. A file that takes the place of
     /// another gets a number of its own.
     pub cache_key: Option<u64>,
     /// Its index, once it was needed.
     pub index: Option<Rc<SegmentIndex>>,
+    /// The index was used since somebody last looked.
+    pub index_used: bool,
     /// Largest timestamp in it, once that was needed.
     pub timestamp_max: Option<i64>,
     /// Whether its index is on the device and its file is cut to what it holds.
@@ -43,8 +47,10 @@ impl<E: Env> SealedSegment<E> {
             bytes: 0,
             origin: None,
             file: None,
+            file_used: false,
             cache_key: None,
             index: None,
+            index_used: false,
             timestamp_max: None,
             finished: true,
         }
@@ -58,14 +64,36 @@ impl<E: Env> SealedSegment<E> {
 }
 
 impl<E: Env> Log<E> {
+    /// The sealed segment that begins with `base_offset`.
+    pub fn find_sealed(&self, base_offset: Offset) -> Option<&SealedSegment<E>> {
+        let place = self.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
+        self.sealed.get(place).filter(|sealed| sealed.base_offset == base_offset)
+    }
+
+    /// The sealed segment that begins with `base_offset`.
+    pub fn find_sealed_mut(&mut self, base_offset: Offset) -> Option<&mut SealedSegment<E>> {
+        let place = self.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
+        self.sealed.get_mut(place).filter(|sealed| sealed.base_offset == base_offset)
+    }
+
+    /// Segments whose files are open.
+    pub fn open_file_count(&self) -> usize {
+        let sealed = self.sealed.iter().filter(|sealed| sealed.file.is_some()).count();
+        let active = self.active.as_ref().is_some_and(|active| active.file.is_some());
+        sealed + usize::from(active) + usize::from(self.next.is_some())
+    }
+
+    /// Memory of the indexes of sealed segments, in bytes.
+    pub fn sealed_index_bytes(&self) -> usize {
+        self.sealed.iter().filter_map(|sealed| sealed.index.as_ref()).map(|index| index.memory_bytes()).sum()
+    }
+
     /// The number by which the cache knows the segment that begins with `base_offset`; `None` when there is none.
     pub fn cache_key_mut(&mut self, base_offset: Offset) -> Option<&mut Option<u64>> {
-        if let Some(active) = self.active.as_mut().filter(|active| active.base_offset == base_offset) {
-            return Some(&mut active.cache_key);
+        if self.active.as_ref().is_some_and(|active| active.base_offset == base_offset) {
+            return self.active.as_mut().map(|active| &mut active.cache_key);
         }
-        let place = self.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
-        let sealed = self.sealed.get_mut(place).filter(|sealed| sealed.base_offset == base_offset);
-        sealed.map(|sealed| &mut sealed.cache_key)
+        self.find_sealed_mut(base_offset).map(|sealed| &mut sealed.cache_key)
     }
 
     /// The numbers by which the cache knows its segments.

@@ -319,6 +319,7 @@ impl<E: Env> LogOpener<'_, E> {
             origin: RECORDS_START,
             // Opened again when it is written or read: a log that nobody uses keeps no descriptor.
             file: None,
+            file_used: false,
             filled_end,
             unnamed: false,
             cache_key: None,

@@ -38,6 +38,12 @@ pub struct StoreConfig {
     pub records_bytes_max: usize,
     /// Memory for what was read from segments, and is being read.
     pub read_cache_bytes_max: usize,
+    /// Segment files that are open at the same time, beside those in use.
+    pub open_file_count_max: usize,
+    /// Memory for the indexes of segments that take no more appends.
+    pub index_bytes_max: usize,
+    /// A log that nobody used for this long keeps no open file and no memory of its records. May take three times as long.
+    pub idle_interval: Duration,
     /// A log with more idempotent producers in memory spills them to a file.
     pub producer_count_max: usize,
     /// Memory for the idempotent producers of all logs.
@@ -65,6 +71,9 @@ impl StoreConfig {
             key_map_bytes_max: 16 * 1024 * 1024,
             records_bytes_max: 32 * 1024 * 1024,
             read_cache_bytes_max: 32 * 1024 * 1024,
+            open_file_count_max: 512,
+            index_bytes_max: 16 * 1024 * 1024,
+            idle_interval: Duration::from_secs(30),
             producer_count_max: PRODUCERS_KNOWN_MAX,
             producer_bytes_max: 16 * 1024 * 1024,
             producer_age_max: Duration::from_hours(24),

@@ -50,58 +50,75 @@ pub(super) async fn find<E: Env>(
     base_offset: Offset,
     look_up: impl Fn(&OffsetIndex) -> Option<Position>,
 ) -> Result<Option<(Extent, Option<Position>)>, ReadError> {
-    if base_offset < log.borrow().active_base() {
-        load_index(inner, log, base_offset).await?;
-    }
+    let index =
+        if base_offset < log.borrow().active_base() { load_index(inner, log, base_offset).await? } else { None };
     let mut log = log.borrow_mut();
-    let cache_key = inner.cache_key(&mut log, base_offset);
+    let Some(cache_key) = inner.cache_key(&mut log, base_offset) else { return Ok(None) };
     let visible = log.visible();
     if base_offset == log.active_base() {
-        let Some(cache_key) = cache_key else { return Ok(None) };
         // Right after a roll nothing in the active segment is visible.
         let end = visible.position.max(log.origin());
         let end = log.locate_active(end);
         let extent = Extent { base_offset, cache_key, origin: Some(log.origin()), end, next_base: None };
         return Ok(Some((extent, look_up(&log.index))));
     }
-    let place = log.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
-    let Some(sealed) = log.sealed.get(place).filter(|sealed| sealed.base_offset == base_offset) else {
-        return Ok(None);
-    };
-    let (Some(index), Some(cache_key)) = (&sealed.index, cache_key) else { return Ok(None) };
+    let index = index.filter(|index| index.cache_key == cache_key);
+    let (Some(index), Some(sealed)) = (index, log.find_sealed(base_offset)) else { return Ok(None) };
     let partly = sealed.origin.filter(|_| visible.offset < sealed.end_offset);
-    let end = partly.map_or(index.end, |origin| position_in_file(visible.position.max(origin), origin));
+    let end = partly.map_or(index.of_segment.end, |origin| position_in_file(visible.position.max(origin), origin));
     let next_base = partly.is_none().then_some(sealed.end_offset);
     let extent = Extent { base_offset, cache_key, origin: sealed.origin, end, next_base };
-    Ok(Some((extent, look_up(&index.offsets))))
+    Ok(Some((extent, look_up(&index.of_segment.offsets))))
 }
 
-/// Has the index of a sealed segment in memory: from its file, or by reading the segment where that does not hold.
+/// The index of a sealed segment.
+pub(super) struct Loaded {
+    /// The number by which the cache knows the segment.
+    cache_key: u64,
+    of_segment: Rc<SegmentIndex>,
+}
+
+/// The index of a sealed segment: from memory, from its file, or by reading the segment where that does not hold. `None`
+/// when there is no such segment, or another one took its place meanwhile.
 pub(super) async fn load_index<E: Env>(
     inner: &Rc<Inner<E>>,
     log: &SharedLog<E>,
     base_offset: Offset,
-) -> Result<(), ReadError> {
-    let (id, end_offset) = {
-        let log = log.borrow();
-        let sealed = log.sealed.iter().find(|sealed| sealed.base_offset == base_offset);
-        let Some(sealed) = sealed.filter(|sealed| sealed.index.is_none()) else { return Ok(()) };
-        (log.id, sealed.end_offset)
+) -> Result<Option<Loaded>, ReadError> {
+    let (id, end_offset, cache_key) = {
+        let mut log = log.borrow_mut();
+        let (id, cache_key) = (log.id, inner.cache_key(&mut log, base_offset));
+        let (Some(cache_key), Some(sealed)) = (cache_key, log.find_sealed_mut(base_offset)) else { return Ok(None) };
+        sealed.index_used = true;
+        if let Some(index) = &sealed.index {
+            return Ok(Some(Loaded { cache_key, of_segment: Rc::clone(index) }));
+        }
+        (id, sealed.end_offset, cache_key)
     };
     let directory = inner.logs_directory.join(id.directory_name());
-    let read =
-        segment_files::read_index(&inner.env, &directory, id, base_offset).await.map_err(|error| unreadable(&error))?;
-    let index = match read {
-        Some((end, index)) if end == end_offset => index,
-        _ => rebuild_index(inner, log, base_offset, end_offset).await?,
+    let read = match segment_files::read_index(&inner.env, &directory, id, base_offset).await {
+        Ok(Some((end, index))) if end == end_offset => Ok(index),
+        Ok(_) => rebuild_index(inner, log, base_offset, end_offset).await,
+        Err(error) => Err(unreadable(&error)),
     };
-    let mut log = log.borrow_mut();
-    let sealed = log.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset);
-    if let Some(sealed) = sealed.filter(|sealed| sealed.end_offset == end_offset) {
-        sealed.bytes = index.end.get();
-        sealed.index = Some(Rc::new(index));
+    let is_same = log.borrow_mut().cache_key_mut(base_offset).is_some_and(|key| *key == Some(cache_key));
+    if !is_same {
+        return Ok(None);
     }
-    Ok(())
+    let of_segment = Rc::new(read?);
+    let was_loaded = {
+        let mut log = log.borrow_mut();
+        let sealed = log.find_sealed_mut(base_offset).expect("it was there above");
+        sealed.bytes = of_segment.end.get();
+        sealed.timestamp_max = of_segment.offsets.timestamp_max();
+        sealed.index_used = true;
+        sealed.index.replace(Rc::clone(&of_segment)).is_some()
+    };
+    // Another reader may have loaded it too.
+    if !was_loaded {
+        inner.index_loaded(log, base_offset);
+    }
+    Ok(Some(Loaded { cache_key, of_segment }))
 }
 
 /// Learns how large a sealed segment is and which timestamp is its largest.
@@ -110,19 +127,13 @@ pub(super) async fn load_head<E: Env>(
     log: &SharedLog<E>,
     base_offset: Offset,
 ) -> Result<(), ReadError> {
-    let known = |sealed: &SealedSegment<E>| sealed.base_offset == base_offset && sealed.timestamp_max.is_some();
-    if log.borrow().sealed.iter().any(known) {
+    let known = log.borrow().find_sealed(base_offset).is_none_or(|sealed| sealed.timestamp_max.is_some());
+    if known {
         return Ok(());
     }
-    let was_loaded =
-        log.borrow().sealed.iter().any(|sealed| sealed.base_offset == base_offset && sealed.index.is_some());
-    load_index(inner, log, base_offset).await?;
-    let mut log = log.borrow_mut();
-    if let Some(sealed) = log.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset) {
-        sealed.timestamp_max = sealed.index.as_ref().and_then(|index| index.offsets.timestamp_max());
-        if !was_loaded {
-            sealed.index = None;
-        }
+    let loaded = load_index(inner, log, base_offset).await?;
+    if let (Some(loaded), Some(sealed)) = (loaded, log.borrow_mut().find_sealed_mut(base_offset)) {
+        sealed.timestamp_max = loaded.of_segment.offsets.timestamp_max();
     }
     Ok(())
 }
@@ -165,18 +176,26 @@ pub(super) async fn open<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, base_offs
     let (id, open, cache_key) = {
         let mut log = log.borrow_mut();
         let cache_key = inner.cache_key(&mut log, base_offset);
-        let sealed = log.sealed.iter().find(|sealed| sealed.base_offset == base_offset);
-        (log.id, sealed.and_then(|sealed| sealed.file.clone()), cache_key)
+        let id = log.id;
+        let open = log.find_sealed_mut(base_offset).and_then(|sealed| {
+            sealed.file_used = true;
+            sealed.file.clone()
+        });
+        (id, open, cache_key)
     };
     if let Some(segment) = open {
         return Ok(segment);
     }
     let segment = Segment::open(&inner.env, &inner.logs_directory, id, base_offset).await?;
-    let mut log = log.borrow_mut();
-    let sealed = log.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset);
-    // Unless another file took its place meanwhile.
-    if let Some(sealed) = sealed.filter(|sealed| sealed.cache_key == cache_key) {
-        sealed.file = Some(segment.clone());
+    let is_kept = {
+        let mut log = log.borrow_mut();
+        // Unless another file took its place meanwhile, or another reader opened it too.
+        let of_log = |sealed: &&mut SealedSegment<E>| sealed.cache_key == cache_key && sealed.file.is_none();
+        let sealed = log.find_sealed_mut(base_offset).filter(of_log);
+        sealed.map(|sealed| (sealed.file, sealed.file_used) = (Some(segment.clone()), true)).is_some()
+    };
+    if is_kept {
+        inner.file_opened(log, base_offset);
     }
     Ok(segment)
 }

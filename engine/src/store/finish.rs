@@ -89,6 +89,10 @@ async fn finish<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> 
         }
         let active = borrowed.active.as_mut().expect("a log that was rolled has an active segment");
         (active.file, active.unnamed) = (Some(named), false);
+        let base_offset = active.base_offset;
+        drop(borrowed);
+        // It was opened when it was prepared, and belonged to no segment yet.
+        inner.file_opened(log, base_offset);
     }
     let id = log.borrow().id;
     while let Some((base_offset, end_offset, file, index)) = next_unfinished(log, life) {
@@ -101,10 +105,10 @@ async fn finish<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> 
             segment_files::write_index(&inner.env, &directory, id, (base_offset, end_offset), &index).await?;
             segment.trim(index.end).await?;
         }
-        let mut borrowed = log.borrow_mut();
-        if let Some(sealed) = borrowed.sealed.iter_mut().find(|sealed| sealed.base_offset == base_offset) {
+        if let Some(sealed) = log.borrow_mut().find_sealed_mut(base_offset) {
             sealed.finished = true;
         }
+        inner.index_loaded(log, base_offset);
     }
     save(inner, log, life).await
 }

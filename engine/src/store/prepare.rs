@@ -113,10 +113,14 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
 /// The log's active segment, opened or made if need be.
 pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
     let (id, base, open, start) = {
-        let borrowed = log.borrow();
-        let active = borrowed.active.as_ref();
-        let base = active.map(|active| active.base_offset);
-        (borrowed.id, base, active.and_then(|active| active.file.clone()), borrowed.origin())
+        let mut borrowed = log.borrow_mut();
+        let (id, origin) = (borrowed.id, borrowed.origin());
+        let found = borrowed.active.as_mut().map(|active| {
+            active.file_used = true;
+            (active.base_offset, active.file.clone())
+        });
+        let (base, open) = found.map_or((None, None), |(base, open)| (Some(base), open));
+        (id, base, open, origin)
     };
     if let Some(segment) = open {
         return Ok(segment);
@@ -137,6 +141,7 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         base_offset: Offset::ZERO,
         origin: start,
         file: None,
+        file_used: false,
         filled_end: Position::default(),
         unnamed: false,
         cache_key: None,
@@ -145,7 +150,9 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
     // Another task may have opened it meanwhile, or rolled it; the first one counts.
     if active.file.is_none() && active.base_offset == segment.base_offset() {
         active.filled_end = active.filled_end.max(Position::new(filled_end).block_floor());
-        active.file = Some(segment.clone());
+        (active.file, active.file_used) = (Some(segment.clone()), true);
+        drop(borrowed);
+        inner.file_opened(log, segment.base_offset());
     }
     Ok(segment)
 }

@@ -48,6 +48,7 @@ impl<E: Env> Store<E> {
         first: FirstBatch,
     ) -> Result<Read<E>, ReadError> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
+        log.borrow_mut().used = true;
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
         let offsets = log.borrow().offsets();
         if from < offsets.start || from > offsets.log_end {

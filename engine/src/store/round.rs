@@ -204,6 +204,7 @@ fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
         }
     }
     let active = log.active.as_mut().expect("a log in a round has an active segment");
+    active.file_used = true;
     let segment = active.file.clone().expect("and it is open");
     let with_header = active.header == HeaderState::Pending;
     if with_header {
@@ -367,7 +368,11 @@ fn take_marks<E: Env>(log: SharedLog<E>) -> Flushed<E> {
 fn evict<E: Env>(inner: &Inner<E>) {
     while inner.tail_bytes.get() > inner.config.tail_cache_bytes_max {
         let Some(log) = inner.eviction.borrow_mut().pop_front() else { return };
-        let freed = log.borrow_mut().tail.evict_oldest().unwrap_or(0);
-        inner.tail_bytes.set(inner.tail_bytes.get() - freed);
+        let freed = log.borrow_mut().tail.evict_oldest();
+        match freed {
+            Some(freed) => inner.tail_bytes.set(inner.tail_bytes.get() - freed),
+            // Nothing was appended to it since.
+            None => inner.drop_tail(&mut log.borrow_mut()),
+        }
     }
 }

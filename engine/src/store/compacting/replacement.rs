@@ -106,6 +106,8 @@ impl<'a, E: Env> Replacement<'a, E> {
             ..SealedSegment::named(base_offset, end_offset)
         };
         replace(inner, log, life, group, sealed);
+        inner.file_opened(log, base_offset);
+        inner.index_loaded(log, base_offset);
         remove_replaced(inner, id, group).await?;
         let segment = segment.rename_to(&inner.env, &segment::file_name(base_offset)).await?;
         let directory = inner.logs_directory.join(id.directory_name());
