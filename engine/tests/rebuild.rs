@@ -149,6 +149,28 @@ fn what_was_acknowledged_as_written_outlives_a_failing_write() {
 }
 
 #[test]
+fn a_log_whose_making_failed_has_a_durable_name_once_it_is_back() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            // The segment has its name; the directory that it lies in has not, for sure.
+            world.faults().fail_nth(Some(Operation::SyncDir), 2, Failure::NoSpace);
+            if let Ok(appended) = send(&store, partition(0), None, 100).await {
+                assert!(appended.ticket.durable().await.is_err());
+            }
+            env.clock().sleep(Duration::from_secs(10)).await;
+            append(&store, partition(0), 100).await;
+        });
+        world.faults().clear();
+        world.crash_shards();
+        assert!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)).await }) >= 1, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_flush_that_fails_beside_a_round_is_heard_before_the_round_counts() {
     for seed in 0..400 {
         let world = world_of(seed, FlushScope::File);
