@@ -111,7 +111,10 @@ impl<E: Env> Store<E> {
                 continue;
             }
             if header.max_timestamp.get() >= timestamp && header.last_offset() >= start_offset.get() {
-                return Ok(Some(first_record(&header, &window.copy(position, end), timestamp)));
+                let found = first_record(&header, &window.copy(position, end), timestamp, start_offset);
+                if found.is_some() {
+                    return Ok(found);
+                }
             }
             position = end;
         }
@@ -119,14 +122,18 @@ impl<E: Env> Store<E> {
     }
 }
 
-/// The first record of a batch whose timestamp is at least `timestamp`; the batch has one.
-fn first_record(header: &BatchHeader, batch: &[u8], timestamp: i64) -> TimedOffset {
-    let base = Offset::new(header.base_offset.get().max(0));
+/// The first record of a batch, at or behind `start`, whose timestamp is at least `timestamp`. Compressed records are not
+/// looked at, and damaged ones cannot be: the batch's own fields answer for them.
+fn first_record(header: &BatchHeader, batch: &[u8], timestamp: i64, start: Offset) -> Option<TimedOffset> {
+    let base = Offset::new(header.base_offset.get().max(start.get()));
     let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
-    // Compressed records are not looked at; neither are damaged ones: the batch's own fields answer then.
-    let records = BatchView::parse(batch).and_then(|batch| batch.records()).into_iter().flatten().map_while(Result::ok);
-    let found = records.map(|record| (record.offset, record.timestamp)).find(|(_, found)| *found >= timestamp);
-    let (offset, timestamp) =
-        found.map_or((base, header.max_timestamp.get()), |(offset, found)| (Offset::new(offset.max(0)), found));
-    TimedOffset { offset, timestamp, leader_epoch }
+    let whole = TimedOffset { offset: base, timestamp: header.max_timestamp.get(), leader_epoch };
+    let Ok(records) = BatchView::parse(batch).and_then(|batch| batch.records()) else { return Some(whole) };
+    for record in records {
+        let Ok(record) = record else { return Some(whole) };
+        if record.timestamp >= timestamp && record.offset >= start.get() {
+            return Some(TimedOffset { offset: Offset::new(record.offset), timestamp: record.timestamp, leader_epoch });
+        }
+    }
+    None
 }
