@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::{FlushPolicy, LogConfig};
-use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
+use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::producer_state::SequenceError;
-use millrace_engine::store::{AppendError, Appended, Store, StoreConfig};
+use millrace_engine::store::{AppendError, Appended, Store, StoreConfig, TimeQuery};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView, ProducerFields};
 use millrace_runtime::sim::{DiskConfig, Failure, Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env, FlushScope};
@@ -149,6 +149,28 @@ fn what_was_acknowledged_as_written_outlives_a_failing_write() {
 }
 
 #[test]
+fn a_log_whose_making_failed_has_a_durable_name_once_it_is_back() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            // The segment has its name; the directory that it lies in has not, for sure.
+            world.faults().fail_nth(Some(Operation::SyncDir), 2, Failure::NoSpace);
+            if let Ok(appended) = send(&store, partition(0), None, 100).await {
+                assert!(appended.ticket.durable().await.is_err());
+            }
+            env.clock().sleep(Duration::from_secs(10)).await;
+            append(&store, partition(0), 100).await;
+        });
+        world.faults().clear();
+        world.crash_shards();
+        assert!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)).await }) >= 1, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_flush_that_fails_beside_a_round_is_heard_before_the_round_counts() {
     for seed in 0..400 {
         let world = world_of(seed, FlushScope::File);
@@ -200,4 +222,50 @@ fn a_batch_does_not_overtake_those_that_were_lost() {
             assert_eq!(first.base_offset.get(), 1, "seed {seed}");
         });
     }
+}
+
+#[test]
+fn deleted_records_stay_deleted_whatever_is_known_of_the_log() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            append(&store, partition(0), 500).await;
+        });
+        world.crash_shards();
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            assert_eq!(store.delete_records(partition(0), Offset::new(1)).await.unwrap().get(), 1);
+        });
+        // What the journal says of the start is to outlive the journal.
+        for _ in 0..3 {
+            world.crash_shards();
+            let start = world.run(async { open(&world.env(0)).await.offsets(partition(0)).await.unwrap().start });
+            assert_eq!(start.get(), 1, "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_query_by_time_finds_no_deleted_record() {
+    let world = World::new(1, WorldConfig::default());
+    world.run(async {
+        let store = open(&world.env(0)).await;
+        store.create(partition(0), policy(FlushPolicy::Commit));
+        let mut builder = BatchBuilder::new(BatchFields::default());
+        for timestamp in [5, 9, 7] {
+            builder.push(timestamp, None, None);
+        }
+        let bytes = builder.build();
+        for _ in 0..2 {
+            let appended = store.append(partition(0), &BatchView::parse(&bytes).unwrap(), EPOCH).await.unwrap();
+            appended.ticket.durable().await.unwrap();
+        }
+        store.delete_records(partition(0), Offset::new(2)).await.unwrap();
+        for (timestamp, expected) in [(0, 2), (7, 2), (8, 4), (9, 4)] {
+            let found = store.offset_by_time(partition(0), TimeQuery::AtOrAfter(timestamp)).await.unwrap();
+            assert_eq!(found.map(|found| found.offset.get()), Some(expected), "at or after {timestamp}");
+        }
+    });
 }

@@ -8,6 +8,7 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::checkpoint::Checkpoint;
 use crate::format::journal::{EntryKind, JournalHeader, RING_START, Round, RoundHeader};
+use crate::format::segment_header::RECORDS_START;
 use crate::log::Corruption;
 use crate::log::offsets::Mark;
 use crate::log::recorded::Piece;
@@ -161,7 +162,12 @@ impl JournalContents {
                     let end = (entry.segment_base, Mark { offset: end_offset, position });
                     log.durable_end = log.durable_end.max(Some(end));
                 }
-                EntryKind::Start { offset } => log.start_offset = log.start_offset.max(offset),
+                EntryKind::Start { offset } => {
+                    log.start_offset = log.start_offset.max(offset);
+                    // A log that has lost records had a segment on the device.
+                    let start = Mark { offset: entry.segment_base, position: RECORDS_START };
+                    log.durable_end = log.durable_end.max(Some((entry.segment_base, start)));
+                }
             }
         }
         Ok(())

@@ -251,9 +251,13 @@ impl<E: Env> LogOpener<'_, E> {
         if reaches { Ok(()) } else { Err(scan::damage(segment, scan, self.recorded.end).into()) }
     }
 
-    /// The segment that the log is recorded to end in has to be there, or to have been compacted into one that is.
+    /// The segment that the log is recorded to end in has to be there, or to have been compacted into one that is, or to
+    /// have been deleted together with all its records.
     async fn check_present(&self, bases: &[Offset]) -> Result<(), OpenLogError> {
         let Some(recorded) = self.recorded.segment_base.filter(|base| !bases.contains(base)) else { return Ok(()) };
+        if bases[0] > recorded && bases[0] <= self.recorded.start_offset {
+            return Ok(());
+        }
         let missing = || OpenLogError::from(self.corruption(recorded, 0, "the segment is missing"));
         let before = bases.iter().rfind(|base| **base < recorded).ok_or_else(missing)?;
         let segment = Segment::open(self.env, self.logs, self.id, *before).await?;

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 
 use futures_util::StreamExt;
-use millrace_runtime::{Clock, Env, TaskClass, Tasks};
+use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
 
 use super::{Inner, SharedLog};
-use crate::log::Failure;
-use crate::recovery::{self, OpenLogError};
+use crate::log::recorded::Recorded;
+use crate::log::{Failure, OpenedLog};
+use crate::model::PartitionId;
+use crate::recovery::{self, LogOutcome, OpenLogError};
 
 /// Logs that the background opens at the same time.
 const OPENING_MAX: usize = 16;
@@ -42,13 +44,12 @@ pub(super) async fn ensure<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> 
 
 async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     quiesce(&inner, &log).await;
-    let (id, recorded) = {
+    let (id, life, recorded) = {
         let borrowed = log.borrow();
-        (borrowed.id, borrowed.recorded.clone())
+        (borrowed.id, borrowed.life, borrowed.recorded.clone())
     };
     if let Some(recorded) = recorded {
-        let opened =
-            recovery::open_log(&inner.env, &inner.logs_directory, id, &recorded, inner.config.producer_count_max).await;
+        let opened = open_log(&inner, id, life, &recorded).await;
         let mut borrowed = log.borrow_mut();
         match opened {
             Ok((opened, outcome)) => {
@@ -78,6 +79,20 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     log.borrow_mut().preparing = false;
     inner.enqueue(&log);
     inner.prepared.notify();
+}
+
+async fn open_log<E: Env>(
+    inner: &Inner<E>,
+    id: PartitionId,
+    life: u64,
+    recorded: &Recorded,
+) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
+    if life > 0 {
+        // What failed may have been the making of the log: its directory is there, but not for sure on the device. A start
+        // has seen to that for all logs.
+        inner.env.disk().sync_dir(&inner.logs_directory).await?;
+    }
+    recovery::open_log(&inner.env, &inner.logs_directory, id, recorded, inner.config.producer_count_max).await
 }
 
 /// Waits until nothing of an earlier life of the log is under way: its writes must not meet those of its recovery.

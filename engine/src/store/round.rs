@@ -183,7 +183,8 @@ fn durable_end_entry<E: Env>(log: &SharedLog<E>) -> Entry {
 fn start_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
     let kind = EntryKind::Start { offset: log.start_offset() };
-    Entry { partition: log.id, segment_base: log.active_base(), kind }
+    let (segment_base, _) = log.locate_durable(log.in_segment.position);
+    Entry { partition: log.id, segment_base, kind }
 }
 
 /// Seals what a log has in memory and says which bytes go to which of its segments.

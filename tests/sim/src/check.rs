@@ -11,7 +11,7 @@ use millrace_runtime::sim::SimEnv;
 use crate::batches::{self, TIMESTAMP_BASE};
 use crate::broker::Broker;
 use crate::dice::Dice;
-use crate::model::{Model, Promise};
+use crate::model::{Model, Presence, Promise};
 
 /// Reads of single offsets after the whole log was read, per log.
 const SINGLE_READS: usize = 12;
@@ -48,7 +48,8 @@ pub async fn recovered(broker: &Broker, model: &Model, dice: &Dice) {
             assert!(model.is_suspect(id), "{id}: {what}");
         }
     }
-    let damage: Vec<_> = broker.damage().await.into_iter().filter(|(id, _)| !model.is_suspect(*id)).collect();
+    let damage = broker.damage().await.into_iter();
+    let damage: Vec<_> = damage.filter(|(id, _)| !model.is_suspect(*id) && !model.is_deleted(*id)).collect();
     assert_eq!(damage, [], "nothing was damaged");
 }
 
@@ -57,7 +58,11 @@ pub async fn recovered(broker: &Broker, model: &Model, dice: &Dice) {
 /// # Panics
 /// When the log is not what the model allows.
 pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, moment: Moment) -> Result<(), Admitted> {
-    let certain = model.with(id, |log| log.certain);
+    let (certain, presence) = model.with(id, |log| (log.certain, log.presence));
+    if presence != Presence::There {
+        deleted(broker, model, id, moment);
+        return Ok(());
+    }
     let offsets = match broker.store(id).offsets(id).await {
         Ok(offsets) => offsets,
         Err(ReadError::UnknownLog) => {
@@ -68,11 +73,15 @@ pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, m
         Err(error) => return Err(admitted(id, error)),
     };
     assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left may be read");
-    assert_eq!(offsets.start, Offset::ZERO, "{id}: nothing was deleted");
+    let (start, asked) = model.with(id, |log| (log.start, log.start_asked));
+    assert!((start..=asked).contains(&offsets.start), "{id}: starts at {}, not {start} to {asked}", offsets.start);
+    if moment == Moment::Start {
+        model.with(id, |log| (log.start, log.start_asked) = (offsets.start, offsets.start));
+    }
     let certain_end = model.with(id, |log| log.certain_end());
     let sent_end = model.with(id, |log| log.end());
     assert!(offsets.log_end <= sent_end, "{id}: ends at {}, only {sent_end} were sent", offsets.log_end);
-    let count = read_whole(broker, model, id, dice).await?;
+    let count = read_whole(broker, model, id, offsets.start, dice).await?;
     assert!(offsets.log_end >= certain_end, "{id}: promised up to {certain_end}, but it ends at {}", offsets.log_end);
     let read_end = model.with(id, |log| log.end_of(count));
     assert_eq!(offsets.log_end, read_end, "{id}: it can be read up to its end");
@@ -83,22 +92,45 @@ pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, m
         }
         log.sent.last().map_or(-1, |batch| batch.epoch.get())
     });
-    assert_eq!(offsets.leader_epoch.get(), epoch, "{id}: the last batch's leader epoch");
+    if offsets.start < offsets.log_end || offsets.start == Offset::ZERO {
+        assert_eq!(offsets.leader_epoch.get(), epoch, "{id}: the last batch's leader epoch");
+    }
     single_reads(broker, model, id, dice).await?;
     queries_by_time(broker, model, id, dice).await
 }
 
+/// A log that was deleted is unknown, at the latest from the second start on, or when it was deleted once more.
+fn deleted(broker: &Broker, model: &Model, id: PartitionId, moment: Moment) {
+    let store = broker.store(id);
+    if !store.contains(id) {
+        let found = if moment == Moment::Start { Presence::Gone } else { Presence::Deleted };
+        model.with(id, |log| log.presence = log.presence.max(found));
+        return;
+    }
+    assert_eq!(model.with(id, |log| log.presence), Presence::Deleted, "{id}: was gone, and is back");
+    assert_eq!(moment, Moment::Start, "{id}: was deleted");
+    // As the broker would, whose metadata knows that it is deleted.
+    store.delete(id);
+}
+
 fn admitted(id: PartitionId, error: ReadError) -> Admitted {
     match error {
-        ReadError::Offline(failure @ (Failure::Corrupt(_) | Failure::Io { .. })) => Admitted(failure),
+        ReadError::Offline(failure) => Admitted(failure),
+        ReadError::UnknownLog => Admitted(Failure::Deleted),
         ReadError::Corrupt(corruption) => Admitted(Failure::Corrupt(corruption)),
         error => panic!("{id}: {error}"),
     }
 }
 
 /// Reads from the start to the end and returns how many batches there are.
-async fn read_whole(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<usize, Admitted> {
-    let mut from = Offset::ZERO;
+async fn read_whole(
+    broker: &Broker,
+    model: &Model,
+    id: PartitionId,
+    start: Offset,
+    dice: &Dice,
+) -> Result<usize, Admitted> {
+    let mut from = start;
     loop {
         let bytes_max = dice.pick(&[1, 1_000, 20_000, 400_000]);
         let next = read_once(broker, model, id, from, bytes_max, FirstBatch::WholeEvenIfLarger).await?;
@@ -122,10 +154,18 @@ async fn single_reads(broker: &Broker, model: &Model, id: PartitionId, dice: &Di
 
 async fn queries_by_time(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
     // A batch's records all have the timestamp that its identity gives.
-    let times: Vec<(i64, i64)> = model
-        .with(id, |log| log.sent.iter().map(|sent| (batches::timestamp(sent.identity), sent.base.get())).collect());
+    let times: Vec<(i64, i64)> = model.with(id, |log| {
+        let there = log.sent.iter().filter(|sent| sent.end > log.start);
+        there.map(|sent| (batches::timestamp(sent.identity), sent.base.max(log.start).get())).collect()
+    });
+    let (start, asked) = model.with(id, |log| (log.start, log.start_asked));
+    if start != asked {
+        return Ok(());
+    }
     let largest = times.iter().map(|(time, _)| *time).max();
-    for number in 0..TIME_QUERIES {
+    // The largest timestamp is that of whole segments, so of deleted records too.
+    let first = usize::from(start > Offset::ZERO);
+    for number in first..TIME_QUERIES {
         let span = largest.map_or(0, |largest| largest - TIMESTAMP_BASE);
         let wanted = TIMESTAMP_BASE + dice_offset(dice, Offset::new(span + 1));
         let (query, wanted) =
@@ -154,7 +194,7 @@ pub async fn read_once(
     bytes_max: usize,
     first: FirstBatch,
 ) -> Result<Offset, Admitted> {
-    let cuts = model.with(id, |log| log.cuts);
+    let (cuts, start) = model.with(id, |log| (log.cuts, log.start));
     let result = broker.store(id).read(id, from, bytes_max, first).await;
     if model.with(id, |log| log.cuts != cuts && log.acknowledged == Promise::Nothing) {
         // It may have read what is gone by now.
@@ -165,8 +205,10 @@ pub async fn read_once(
         Err(ReadError::OffsetOutOfRange(_)) if model.with(id, |log| log.acknowledged == Promise::Nothing) => {
             return Ok(from);
         }
+        Err(ReadError::OffsetOutOfRange(_)) if model.with(id, |log| from < log.start_asked) => return Ok(from),
         Err(error) => return Err(admitted(id, error)),
     };
+    assert!(from >= start, "{id}: read at {from}, although everything below {start} is deleted");
     let mut bytes = Vec::with_capacity(read.bytes);
     read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_slice()));
     assert_eq!(bytes.len(), read.bytes, "{id}: the answer says how long it is");

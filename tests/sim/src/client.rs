@@ -56,7 +56,7 @@ pub enum Refused {
     Full,
     /// A batch before it is missing.
     Sequence(SequenceError),
-    /// The store is being closed.
+    /// The store is being closed, or the log was deleted.
     Closing,
 }
 
@@ -121,6 +121,9 @@ impl Client {
         let appended = match self.broker.store(id).append(id, &batch, self.epoch).await {
             Ok(appended) => appended,
             Err(AppendError::Closing) => return Err(Refused::Closing),
+            Err(AppendError::UnknownLog | AppendError::Offline(_)) if self.model.is_deleted(id) => {
+                return Err(Refused::Closing);
+            }
             Err(AppendError::DiskFull { .. }) if self.weather.disk_fails => return Err(Refused::Full),
             Err(AppendError::Sequence(error)) if self.weather.disk_fails => return Err(Refused::Sequence(error)),
             Err(AppendError::Offline(failure)) => {
@@ -219,7 +222,33 @@ impl Client {
     }
 
     fn may_fail(&self, id: PartitionId) -> bool {
-        self.weather.disk_fails || self.model.is_suspect(id)
+        self.weather.disk_fails || self.model.is_suspect(id) || self.model.is_deleted(id)
+    }
+
+    /// Deletes the records below some offset.
+    pub async fn delete_records(&self, id: PartitionId) {
+        let store = self.broker.store(id);
+        let Ok(offsets) = store.offsets(id).await else { return };
+        let span = Offset::new(offsets.high_watermark.get() - offsets.start.get());
+        let before = Offset::new(offsets.start.get() + check::dice_offset(&self.dice, span));
+        self.model.with(id, |log| log.start_asked = log.start_asked.max(before));
+        match store.delete_records(id, before).await {
+            Ok(start) => {
+                assert!(start >= before, "{id}: deleted below {before}, and it starts at {start}");
+                self.model.with(id, |log| log.start = log.start.max(before));
+            }
+            Err(error) => {
+                let may_fail = self.may_fail(id) || self.broker.is_closing();
+                assert!(may_fail, "{id}: deleting below {before}: {error}");
+            }
+        }
+    }
+
+    /// Deletes the present log of a partition.
+    pub fn delete(&self, partition: PartitionId, id: PartitionId) {
+        if self.model.delete(partition, id) {
+            self.broker.store(id).delete(id);
+        }
     }
 
     /// A log is offline only if it may be.
@@ -258,7 +287,8 @@ impl Answer {
                 true
             }
             Err(failure) => {
-                assert!(client.weather.disk_fails, "{id}: not durable although the disk works: {failure}");
+                let deleted = client.model.is_deleted(id);
+                assert!(client.weather.disk_fails || deleted, "{id}: not durable although the disk works: {failure}");
                 false
             }
         }

@@ -57,7 +57,9 @@ impl Past {
         let batch_count = dice.pick(&[3, 12, 60]);
         let drawn = Workload::draw(dice, dice.size(1, 4), batch_count, epoch(0));
         // What was not flushed when the power went may be gone: damage in it is not damage.
-        let workload = Workload { configs: drawn.configs.committed(), writers: drawn.writers, epoch: drawn.epoch };
+        let keeps = |writer: Writer| Writer { deletes_one_in: u64::MAX, deletes_log: false, ..writer };
+        let writers = drawn.writers.into_iter().map(keeps).collect();
+        let workload = Workload { configs: drawn.configs.committed(), writers, epoch: drawn.epoch };
         let (in_order, dice) = (dice.one_in(2), dice.split());
         let machine = world.machine(0);
         let life = async {
@@ -94,6 +96,8 @@ fn last_round() -> Workload {
         waits_one_in: 1,
         pauses_one_in: 1,
         reads_one_in: u64::MAX,
+        deletes_one_in: u64::MAX,
+        deletes_log: false,
     };
     Workload { writers: LAST.into_iter().map(writer).collect(), configs: Configs::default(), epoch: epoch(0) }
 }

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
+use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 
 /// A batch that the engine took.
 #[derive(Clone, Debug)]
@@ -58,6 +58,18 @@ pub enum Promise {
     Nothing,
 }
 
+/// Whether a log is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// It is.
+    #[default]
+    There,
+    /// Its deletion was asked for: a start may find it, whole or not, and has to be asked again.
+    Deleted,
+    /// A start did not find it. It never comes back.
+    Gone,
+}
+
 /// One partition's batches.
 #[derive(Clone, Debug, Default)]
 pub struct LogModel {
@@ -69,6 +81,12 @@ pub struct LogModel {
     pub flushed: usize,
     /// What an acknowledgement promises.
     pub acknowledged: Promise,
+    /// A deletion of all records below it was acknowledged.
+    pub start: Offset,
+    /// A deletion of all records below it was asked for. Invariant: at least `start`.
+    pub start_asked: Offset,
+    /// Whether the log was deleted as a whole.
+    pub presence: Presence,
     /// How many times batches went from the end of the list because the engine gave their offsets to others.
     pub cuts: u64,
 }
@@ -190,6 +208,8 @@ struct State {
     logs: BTreeMap<PartitionId, LogModel>,
     identity_next: u64,
     suspects: BTreeSet<PartitionId>,
+    /// How often a partition was deleted and made again, with another topic id.
+    incarnations: BTreeMap<PartitionId, u8>,
 }
 
 impl Model {
@@ -209,6 +229,32 @@ impl Model {
     /// The partitions that were ever appended to.
     pub fn partitions(&self) -> Vec<PartitionId> {
         self.0.borrow().logs.keys().copied().collect()
+    }
+
+    /// The log that a partition of a workload is now. Each time it was deleted it has been made again under another id.
+    pub fn present(&self, partition: PartitionId) -> PartitionId {
+        let incarnation = self.0.borrow().incarnations.get(&partition).copied().unwrap_or(0);
+        let first = partition.topic.as_bytes()[0];
+        assert!(first < 16, "the topics of a workload are few");
+        PartitionId { topic: TopicId::from_bytes([first + 16 * incarnation; 16]), ..partition }
+    }
+
+    /// Notes that the present log of a partition is being deleted; false when it may not be, or is already.
+    pub fn delete(&self, partition: PartitionId, id: PartitionId) -> bool {
+        let may_be = self.present(partition) == id && !self.is_deleted(id);
+        let mut state = self.0.borrow_mut();
+        let incarnation = state.incarnations.entry(partition).or_default();
+        if !may_be || *incarnation == 15 {
+            return false;
+        }
+        *incarnation += 1;
+        state.logs.entry(id).or_default().presence = Presence::Deleted;
+        true
+    }
+
+    /// Whether the log was deleted.
+    pub fn is_deleted(&self, id: PartitionId) -> bool {
+        self.with(id, |log| log.presence != Presence::There)
     }
 
     /// From now on this log may be damaged, as long as it says so.

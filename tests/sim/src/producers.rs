@@ -98,6 +98,8 @@ fn noise(dice: &Dice) -> Workload {
         waits_one_in: 3,
         pauses_one_in: 2,
         reads_one_in: 5,
+        deletes_one_in: u64::MAX,
+        deletes_log: false,
     };
     Workload { writers: vec![writer(0), writer(1)], configs: Configs::default(), epoch: epoch(0) }
 }

@@ -88,6 +88,10 @@ pub struct Writer {
     pub pauses_one_in: u64,
     /// It reads once in so many batches.
     pub reads_one_in: u64,
+    /// It deletes records once in so many batches, from the start of the log.
+    pub deletes_one_in: u64,
+    /// It deletes the log in the end.
+    pub deletes_log: bool,
 }
 
 /// Sizes of batches, in bytes.
@@ -144,6 +148,8 @@ impl Workload {
                     waits_one_in: if crowded { 1 } else { dice.pick(&[1, 3, 20]) },
                     pauses_one_in: if crowded { 100 } else { dice.pick(&[2, 8, 100]) },
                     reads_one_in: dice.pick(&[3, 10]),
+                    deletes_one_in: dice.pick(&[8, 30, u64::MAX, u64::MAX]),
+                    deletes_log: dice.one_in(8),
                 });
             }
         }
@@ -169,8 +175,11 @@ impl Workload {
 
 /// One writer at work.
 async fn write(client: Client, writer: Writer, config: LogConfig) {
-    let (id, dice) = (writer.partition, Rc::clone(&client.dice));
+    let (id, dice) = (client.model.present(writer.partition), Rc::clone(&client.dice));
     client.pause().await;
+    if client.model.is_deleted(id) {
+        return;
+    }
     client.create(id, &config);
     let mut answers = Vec::new();
     for _ in 0..writer.batch_count {
@@ -179,6 +188,9 @@ async fn write(client: Client, writer: Writer, config: LogConfig) {
         }
         if dice.one_in(writer.reads_one_in) {
             client.read(id).await;
+        }
+        if dice.one_in(writer.deletes_one_in) {
+            client.delete_records(id).await;
         }
         if dice.one_in(2) {
             client.broker.store(id).room().await;
@@ -195,6 +207,9 @@ async fn write(client: Client, writer: Writer, config: LogConfig) {
         } else {
             answers.push(task);
         }
+    }
+    if writer.deletes_log {
+        client.delete(writer.partition, id);
     }
     for task in answers {
         task.join().await;

@@ -20,7 +20,16 @@ fn panics(seeds: u64, body: impl Fn(u64)) -> u64 {
 /// A life with one writer, who waits for every answer.
 fn life(seed: u64, sizes: Sizes, ending: Ending) -> Life {
     let partition = partition(0);
-    let writer = Writer { partition, sizes, batch_count: 20, waits_one_in: 1, pauses_one_in: 10, reads_one_in: 10 };
+    let writer = Writer {
+        partition,
+        sizes,
+        batch_count: 20,
+        waits_one_in: 1,
+        pauses_one_in: 10,
+        reads_one_in: 10,
+        deletes_one_in: u64::MAX,
+        deletes_log: false,
+    };
     Life {
         tuning: Tuning::draw(&Dice::new(seed, 1), 1),
         workload: Workload { writers: vec![writer], configs: Configs::default(), epoch: epoch(0) },
