@@ -125,7 +125,7 @@ impl<E: Env> Store<E> {
                     Ok(Some(found)) => return Ok(Some(found)),
                     // The header promised more than its records have.
                     Ok(None) => {}
-                    Err(Unread::Undecompressed) => return Ok(Some(timed(&header, None))),
+                    Err(Unread::Undecompressed) => return Ok(Some(timed(&header, start_offset, None))),
                     Err(Unread::Damaged) => return Err(damaged("a batch's checksum or header does not hold").into()),
                 }
             }
@@ -151,15 +151,15 @@ impl<E: Env> Store<E> {
             let work = move || find_record(&batch, bytes_max, start.get(), timestamp);
             self.inner.env.tasks().offload(work).await?
         };
-        Ok(found.map(|found| timed(header, Some(found))))
+        Ok(found.map(|found| timed(header, start, Some(found))))
     }
 }
 
 /// The answer for a record of a batch; where its records could not be read, for the batch.
-fn timed(header: &BatchHeader, record: Option<(i64, i64)>) -> TimedOffset {
+fn timed(header: &BatchHeader, start: Offset, record: Option<(i64, i64)>) -> TimedOffset {
     let (offset, timestamp) = record.unwrap_or((header.base_offset.get(), header.max_timestamp.get()));
     let leader_epoch = LeaderEpoch::new(header.leader_epoch.get());
-    TimedOffset { offset: Offset::new(offset.max(0)), timestamp, leader_epoch }
+    TimedOffset { offset: Offset::new(offset).max(start), timestamp, leader_epoch }
 }
 
 /// Why the records of a batch were not looked at.

@@ -118,7 +118,7 @@ fn admitted(id: PartitionId, error: ReadError) -> Admitted {
         ReadError::Offline(failure) => Admitted(failure),
         ReadError::UnknownLog => Admitted(Failure::Deleted),
         ReadError::Corrupt(corruption) => Admitted(Failure::Corrupt(corruption)),
-        error => panic!("{id}: {error}"),
+        error @ ReadError::OffsetOutOfRange(_) => panic!("{id}: {error}"),
     }
 }
 
