@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::future::join;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::{FlushPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -167,6 +168,34 @@ fn a_log_whose_making_failed_has_a_durable_name_once_it_is_back() {
         world.faults().clear();
         world.crash_shards();
         assert!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)).await }) >= 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_that_is_opened_again_during_a_flush_keeps_its_own_marks() {
+    for seed in 0..100 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::None));
+            store.create(partition(1), policy(FlushPolicy::Commit));
+            append(&store, partition(0), 500).await;
+            append(&store, partition(1), 500).await;
+            for _ in 0..4 {
+                append(&store, partition(0), 500).await;
+            }
+            // The log is dropped with a flush of it due; the other's round makes that flush while it is opened again.
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::Io);
+            let failing = send(&store, partition(0), None, 40_000).await.unwrap();
+            assert!(failing.ticket.durable().await.is_err());
+            let other = async {
+                env.clock().sleep(Duration::from_micros(100 * seed)).await;
+                append(&store, partition(1), 500).await;
+            };
+            let (end, ()) = join(log_end(&store, partition(0)), other).await;
+            assert!(end >= 5, "seed {seed}");
+        });
     }
 }
 

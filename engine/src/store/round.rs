@@ -309,7 +309,7 @@ fn arm_flush<E: Env>(inner: &Rc<Inner<E>>) {
 /// Makes everything durable that is stored.
 async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result<()> {
     let logs = inner.unflushed.take();
-    let marks: Vec<_> = logs.into_iter().map(take_marks).collect();
+    let marks: Vec<_> = logs.into_iter().filter_map(take_marks).collect();
     inner.unflushed_bytes.set(0);
     let files = inner.unflushed_files.take();
     let sequence = inner.journal.borrow_mut().ring().last_sequence();
@@ -355,14 +355,18 @@ pub(super) struct Flushed<E: Env> {
     with_header: bool,
 }
 
-fn take_marks<E: Env>(log: SharedLog<E>) -> Flushed<E> {
+/// `None` for a log that is not open: its marks say nothing, and it may be open again before the flush ends.
+fn take_marks<E: Env>(log: SharedLog<E>) -> Option<Flushed<E>> {
     let mut borrowed = log.borrow_mut();
     borrowed.unflushed = false;
+    if borrowed.recorded.is_some() {
+        return None;
+    }
     let Log { life, ref offsets, segment_stored, .. } = *borrowed;
     let stored = offsets.stored();
     let with_header = borrowed.active.as_ref().is_some_and(|active| active.header == HeaderState::Written);
     drop(borrowed);
-    Flushed { log, life, stored, segment_stored, with_header }
+    Some(Flushed { log, life, stored, segment_stored, with_header })
 }
 
 /// Drops the oldest written chunks until the tails fit their budget.
