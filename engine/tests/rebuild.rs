@@ -277,6 +277,33 @@ fn deleted_records_stay_deleted_whatever_is_known_of_the_log() {
 }
 
 #[test]
+fn records_of_a_log_that_failed_while_its_start_moved_can_be_deleted() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            for _ in 0..4 {
+                append(&store, partition(0), 500).await;
+            }
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::Io);
+            let failing = send(&store, partition(0), None, 40_000).await.unwrap();
+            env.clock().sleep(Duration::from_micros(20 * seed)).await;
+            let first = store.delete_records(partition(0), Offset::new(1)).await;
+            assert!(failing.ticket.durable().await.is_err());
+            env.clock().sleep(Duration::from_secs(1)).await;
+            // Without an end the simulator calls this a livelock.
+            let second = store.delete_records(partition(0), Offset::new(2)).await;
+            assert_eq!(second.unwrap().get(), 2, "seed {seed}, after {first:?}");
+        });
+        world.crash_shards();
+        let start = world.run(async { open(&world.env(0)).await.offsets(partition(0)).await.unwrap().start });
+        assert_eq!(start.get(), 2, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_query_by_time_finds_no_deleted_record() {
     let world = World::new(1, WorldConfig::default());
     world.run(async {

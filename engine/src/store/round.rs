@@ -126,9 +126,18 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
 /// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.
 fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Share<E>]) -> Option<JournalWrite<E>> {
     let mut unrecorded = inner.unrecorded.borrow_mut();
-    unrecorded.retain(|log| log.borrow().recorded.is_none());
     let mut moved = inner.moved_starts.borrow_mut();
-    moved.retain(|log| log.borrow().recorded.is_none());
+    // Logs that are not open say nothing; one that is opened again comes back to the lists.
+    unrecorded.retain(|log| {
+        let mut log = log.borrow_mut();
+        log.durable_end_unrecorded = log.recorded.is_none();
+        log.durable_end_unrecorded
+    });
+    moved.retain(|log| {
+        let mut log = log.borrow_mut();
+        log.start_unrecorded = log.recorded.is_none();
+        log.start_unrecorded
+    });
     let slices: Vec<_> = pieces
         .iter()
         .map(|piece| {
