@@ -8,6 +8,7 @@
 
 pub mod banner;
 pub mod config;
+pub mod group;
 pub mod identity;
 pub mod lock;
 pub mod logging;

@@ -1,0 +1,100 @@
+//! Group coordinators: who is a member of which consumer group, and how far each group has read.
+//!
+//! ```text
+//! request -> coordinator (pure) -> records to store, and answers that wait for them
+//!                               -> answers that wait for other members: they come with a later request or deadline
+//! ```
+//!
+//! - `request`: what is asked of a group and what it answers; owned, because it crosses shards.
+//! - `coordinator`: all groups of one partition of `__consumer_offsets`; finds the group, keeps the deadlines.
+//! - `classic`: the members of a group that rebalances by JoinGroup and SyncGroup. A group of another protocol (KIP-848)
+//!   becomes another variant of [`coordinator::Protocol`].
+//! - `offsets`: what a group has committed, and when that expires.
+//! - `records`: the bytes of all this in `__consumer_offsets`, which are Kafka's.
+//!
+//! All of it is pure: no clock, no sockets, no files, no randomness. What happens is decided in memory at once; the caller
+//! sends no answer before the records of that step and of every step before it are durable. When they cannot be stored,
+//! the caller throws the coordinator away and reads the partition again.
+
+pub mod classic;
+pub mod coordinator;
+pub mod offsets;
+pub mod records;
+pub mod request;
+
+use millrace_protocol::error_code::ErrorCode;
+
+use self::records::Record;
+use self::request::Answer;
+
+/// What time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of a clock that never jumps. Invariant: never falls.
+    pub steady_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+}
+
+/// Who waits for an answer. Means nothing here but itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token {
+    /// The shard that asked.
+    pub source: u16,
+    /// That shard's number for the question.
+    pub number: u64,
+}
+
+/// The rules that are configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Shortest session timeout a member may ask for.
+    pub session_timeout_min_ms: i32,
+    /// Longest one.
+    pub session_timeout_max_ms: i32,
+    /// How long the first rebalance of an empty group waits for more members.
+    pub initial_rebalance_delay_ms: i32,
+    /// Members of one group.
+    pub member_count_max: usize,
+    /// Bytes of the metadata that a consumer may commit with an offset.
+    pub offset_metadata_bytes_max: usize,
+    /// How long offsets are kept once nobody uses them.
+    pub offset_retention_ms: i64,
+    /// How often expired offsets are looked for. Invariant: `>= 1`.
+    pub offset_check_interval_ms: i64,
+    /// Largest value of a stored record.
+    pub record_bytes_max: usize,
+}
+
+/// What a step led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// To be stored, in this order, before any of the answers leaves.
+    pub records: Vec<Record>,
+    /// Who is told what. Invariant: each token is answered once.
+    pub answers: Vec<(Token, Answer)>,
+}
+
+impl Outcome {
+    fn refuse(&mut self, token: Token, error: ErrorCode) {
+        self.answers.push((token, Answer::Refused(error)));
+    }
+}
+
+/// What a group is told besides what it decides on.
+struct Step<'a> {
+    now: Now,
+    settings: &'a Settings,
+    group: &'a str,
+    outcome: &'a mut Outcome,
+}
+
+impl Step<'_> {
+    fn answer(&mut self, token: Token, answer: Answer) {
+        self.outcome.answers.push((token, answer));
+    }
+
+    fn refuse(&mut self, token: Token, error: ErrorCode) {
+        self.outcome.refuse(token, error);
+    }
+}
