@@ -37,6 +37,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// Topics and who may make them.
     pub metadata: MetadataConfig,
+    /// Consumer groups.
+    pub groups: GroupConfig,
     /// The broker's own messages.
     pub log: LogConfig,
     /// Every key with its value, in the order of the keys: for people, and for clients that ask.
@@ -140,6 +142,33 @@ pub struct TopicDefaults {
     pub replication_factor: i16,
     /// Largest record batch. Invariant: fits a round and a request.
     pub message_bytes_max: u32,
+}
+
+/// Consumer groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// How long the first rebalance of an empty group waits for more members. Invariant: `>= 0`.
+    pub initial_rebalance_delay_ms: i32,
+    /// Shortest session timeout that a member may ask for. Invariant: at most the longest.
+    pub session_timeout_min_ms: i32,
+    /// Longest session timeout that a member may ask for.
+    pub session_timeout_max_ms: i32,
+    /// Members of one group. Invariant: `>= 1`.
+    pub member_count_max: usize,
+    /// Bytes of the note that comes with a committed offset.
+    pub offset_metadata_bytes_max: usize,
+    /// How long offsets are kept that nobody uses.
+    pub offset_retention: Duration,
+    /// How often offsets to forget are looked for. Invariant: not zero.
+    pub offset_check_interval: Duration,
+    /// Largest record that a group is stored in. Invariant: fits a round.
+    pub record_bytes_max: usize,
+    /// Partitions of the topic that groups are stored in, when it is made. Invariant: `>= 1`.
+    pub partition_count: i32,
+    /// Its replicas, if there are so many brokers. Invariant: `>= 1`.
+    pub replication_factor: i16,
+    /// Its segments.
+    pub segment_bytes: u64,
 }
 
 /// The broker's own messages.

@@ -22,10 +22,13 @@ pub mod offsets;
 pub mod records;
 pub mod request;
 
+use std::time::Duration;
+
 use millrace_protocol::error_code::ErrorCode;
 
 use self::records::Record;
 use self::request::Answer;
+use crate::config::GroupConfig;
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +67,23 @@ pub struct Settings {
     pub offset_check_interval_ms: i64,
     /// Largest value of a stored record.
     pub record_bytes_max: usize,
+}
+
+impl Settings {
+    /// What the configuration says.
+    pub fn new(config: &GroupConfig) -> Self {
+        let milliseconds = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            session_timeout_min_ms: config.session_timeout_min_ms,
+            session_timeout_max_ms: config.session_timeout_max_ms,
+            initial_rebalance_delay_ms: config.initial_rebalance_delay_ms,
+            member_count_max: config.member_count_max,
+            offset_metadata_bytes_max: config.offset_metadata_bytes_max,
+            offset_retention_ms: milliseconds(config.offset_retention),
+            offset_check_interval_ms: milliseconds(config.offset_check_interval).max(1),
+            record_bytes_max: config.record_bytes_max,
+        }
+    }
 }
 
 /// What a step led to.

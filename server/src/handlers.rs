@@ -7,6 +7,7 @@ pub mod authorizer;
 pub mod errors;
 
 mod config_resource;
+mod coordinator;
 mod lookup;
 
 pub mod fetch;
@@ -16,14 +17,24 @@ pub mod produce;
 mod alter_configs;
 mod api_versions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod find_coordinator;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod sasl;
+mod sync_group;
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -94,7 +105,7 @@ pub fn is_served<E: Env>(api_key: ApiKey, version: i16) -> bool {
 
 /// Whether a request may wait for others. What is finished before it must not wait with it.
 pub fn may_park(api_key: ApiKey) -> bool {
-    api_key == ApiKey::Fetch
+    matches!(api_key, ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup)
 }
 
 /// Serves any request but Produce, which overlaps with its neighbours and is started by the connection itself.
@@ -150,7 +161,51 @@ impl<E: Env> Table<E> {
             versions: versions(0, 13),
             serve: Serve::Control(|context, writer| Box::pin(metadata::handle(context, writer))),
         },
-        Api { key: ApiKey::FindCoordinator, versions: versions(0, 6), serve: Serve::AtOnce(find_coordinator::handle) },
+        Api {
+            key: ApiKey::OffsetCommit,
+            versions: versions(2, 10),
+            serve: Serve::Control(|context, writer| Box::pin(offset_commit::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::OffsetFetch,
+            versions: versions(1, 10),
+            serve: Serve::Control(|context, writer| Box::pin(offset_fetch::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::FindCoordinator,
+            versions: versions(0, 6),
+            serve: Serve::Control(|context, writer| Box::pin(find_coordinator::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::JoinGroup,
+            versions: versions(0, 9),
+            serve: Serve::Control(|context, writer| Box::pin(join_group::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::Heartbeat,
+            versions: versions(0, 4),
+            serve: Serve::Control(|context, writer| Box::pin(heartbeat::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::LeaveGroup,
+            versions: versions(0, 5),
+            serve: Serve::Control(|context, writer| Box::pin(leave_group::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::SyncGroup,
+            versions: versions(0, 5),
+            serve: Serve::Control(|context, writer| Box::pin(sync_group::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::DescribeGroups,
+            versions: versions(0, 6),
+            serve: Serve::Control(|context, writer| Box::pin(describe_groups::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::ListGroups,
+            versions: versions(0, 5),
+            serve: Serve::Control(|context, writer| Box::pin(list_groups::handle(context, writer))),
+        },
         Api { key: ApiKey::SaslHandshake, versions: versions(0, 1), serve: Serve::AtOnce(sasl::handle_handshake) },
         Api { key: ApiKey::ApiVersions, versions: versions(0, 4), serve: Serve::AtOnce(api_versions::handle) },
         Api {
@@ -185,9 +240,19 @@ impl<E: Env> Table<E> {
             serve: Serve::AtOnce(sasl::handle_authenticate),
         },
         Api {
+            key: ApiKey::DeleteGroups,
+            versions: versions(0, 2),
+            serve: Serve::Control(|context, writer| Box::pin(delete_groups::handle(context, writer))),
+        },
+        Api {
             key: ApiKey::IncrementalAlterConfigs,
             versions: versions(0, 1),
             serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_incremental(context, writer))),
+        },
+        Api {
+            key: ApiKey::OffsetDelete,
+            versions: versions(0, 0),
+            serve: Serve::Control(|context, writer| Box::pin(offset_delete::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
     ];
@@ -243,6 +308,7 @@ mod tests {
     fn unknown_versions_are_not_served() {
         assert!(is_served::<SimEnv>(ApiKey::Produce, 3));
         assert!(!is_served::<SimEnv>(ApiKey::Produce, 2));
-        assert!(!is_served::<SimEnv>(ApiKey::OffsetCommit, 8));
+        assert!(is_served::<SimEnv>(ApiKey::OffsetCommit, 8));
+        assert!(!is_served::<SimEnv>(ApiKey::OffsetCommit, 1));
     }
 }

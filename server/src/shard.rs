@@ -6,7 +6,8 @@
 //! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
 //! answer, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
-//! first shard, and [`reconcile`] makes every shard's logs follow; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
+//! first shard, and [`reconcile`] makes every shard's logs follow; [`groups`] drives
+//! the consumer groups; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
 
 pub mod placement;
 
@@ -21,6 +22,7 @@ pub mod serve;
 pub mod watch;
 
 pub mod dispatch;
+pub mod groups;
 pub mod metadata_log;
 pub mod producer_ids;
 pub mod reconcile;
@@ -38,6 +40,7 @@ use millrace_runtime::{Disk, Env};
 
 use self::boot::Broker;
 use self::budget::Budget;
+use self::groups::Groups;
 use self::keys::KeySearch;
 use self::mailbox::Mailbox;
 use self::mailbox::lease::LeaseTable;
@@ -79,6 +82,7 @@ struct Inner<E: Env> {
     key_search: KeySearch,
     connections: Connections<E>,
     producer_ids: ProducerIds,
+    groups: Groups<E>,
     authorizer: Authorizer,
     topic_defaults: Defaults,
     /// Set when the shard's logs are recovered, before anything reads or appends.
@@ -129,6 +133,7 @@ impl<E: Env> Shard<E> {
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
             producer_ids: ProducerIds::default(),
+            groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
             topic_defaults: Defaults::new(&broker.config.effective),
             store: OnceCell::new(),
@@ -225,6 +230,11 @@ impl<E: Env> Shard<E> {
     /// Producer ids that this shard may give away.
     pub fn producer_ids(&self) -> &ProducerIds {
         &self.inner.producer_ids
+    }
+
+    /// The consumer groups that this shard coordinates.
+    pub fn groups(&self) -> &Groups<E> {
+        &self.inner.groups
     }
 
     /// Who may do what.

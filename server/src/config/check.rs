@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, Value};
 use super::{
-    Config, ConfigError, Effective, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig, NetConfig,
-    NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig,
+    NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -42,6 +42,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let directory = check_directory(&settings, &mut errors);
     let idle_max = check_idle(&settings, &mut errors);
     check_retention(&settings, &mut errors);
+    check_sessions(&settings, &mut errors);
     let sizes = shards.as_ref().and_then(|shards| check_sizes(&settings, shards, &mut errors));
 
     let (Some(shards), Some(directory), Some(sizes)) = (shards, directory, sizes) else {
@@ -89,6 +90,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
                 message_bytes_max: sizes.message_bytes_max,
             },
         },
+        groups: check_groups(&settings, sizes.message_bytes_max),
         log: check_log(&settings),
         effective: settings.effective(),
     })
@@ -336,6 +338,15 @@ fn check_retention(settings: &Settings, errors: &mut Vec<ConfigError>) {
     }
 }
 
+/// The shortest session timeout is not longer than the longest.
+fn check_sessions(settings: &Settings, errors: &mut Vec<ConfigError>) {
+    let (min, max) = (settings.number::<i64>(Key::GroupSessionMin), settings.number(Key::GroupSessionMax));
+    if min > max {
+        let (first, second) = (keys::row(Key::GroupSessionMin).name, keys::row(Key::GroupSessionMax).name);
+        errors.push(ConfigError::Clash { first, second, why: format!("{min} is more than {max}") });
+    }
+}
+
 struct Sizes {
     request_bytes_max: u32,
     message_bytes_max: u32,
@@ -388,6 +399,23 @@ fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<Confi
         round_bytes_max
     };
     (errors.len() == before).then_some(Sizes { request_bytes_max, message_bytes_max, round_bytes_max, journal_bytes })
+}
+
+fn check_groups(settings: &Settings, message_bytes_max: u32) -> GroupConfig {
+    let minutes = settings.number::<u64>(Key::OffsetsRetention);
+    GroupConfig {
+        initial_rebalance_delay_ms: settings.number(Key::GroupInitialDelay),
+        session_timeout_min_ms: settings.number(Key::GroupSessionMin),
+        session_timeout_max_ms: settings.number(Key::GroupSessionMax),
+        member_count_max: settings.number(Key::GroupSizeMax),
+        offset_metadata_bytes_max: settings.number(Key::OffsetMetadataMax),
+        offset_retention: Duration::from_mins(minutes),
+        offset_check_interval: settings.milliseconds(Key::OffsetsCheckInterval),
+        record_bytes_max: usize::try_from(message_bytes_max).expect("32 bits fit usize"),
+        partition_count: settings.number(Key::OffsetsPartitionCount),
+        replication_factor: settings.number(Key::OffsetsReplicationFactor),
+        segment_bytes: settings.number(Key::OffsetsSegmentBytes),
+    }
 }
 
 fn check_log(settings: &Settings) -> LogConfig {

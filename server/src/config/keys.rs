@@ -82,6 +82,26 @@ pub enum Key {
     TimestampType,
     /// `producer.id.expiration.ms`
     ProducerIdExpiration,
+    /// `group.initial.rebalance.delay.ms`
+    GroupInitialDelay,
+    /// `group.min.session.timeout.ms`
+    GroupSessionMin,
+    /// `group.max.session.timeout.ms`
+    GroupSessionMax,
+    /// `group.max.size`
+    GroupSizeMax,
+    /// `offset.metadata.max.bytes`
+    OffsetMetadataMax,
+    /// `offsets.retention.minutes`
+    OffsetsRetention,
+    /// `offsets.retention.check.interval.ms`
+    OffsetsCheckInterval,
+    /// `offsets.topic.num.partitions`
+    OffsetsPartitionCount,
+    /// `offsets.topic.replication.factor`
+    OffsetsReplicationFactor,
+    /// `offsets.topic.segment.bytes`
+    OffsetsSegmentBytes,
     /// `millrace.shards`
     ShardCount,
     /// `millrace.pin.cores`

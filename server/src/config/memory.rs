@@ -28,6 +28,8 @@ pub struct ShardBudget {
     pub leases: usize,
     /// The image of topics and partitions, and everything counted per partition.
     pub metadata: usize,
+    /// Members and offsets of consumer groups.
+    pub groups: usize,
     /// The keys of a compaction pass.
     pub key_map: usize,
     /// Records while they are decompressed.
@@ -54,7 +56,8 @@ impl MemoryPlan {
             tail_cache,
             // What the capped classes leave goes to the one that many readers fill.
             leases: per_share * (LEASE_SHARES + capped_shares) - tail_cache - key_map - decompression,
-            metadata: per_share * METADATA_SHARES,
+            metadata: per_share * METADATA_SHARES - per_share / 2,
+            groups: per_share / 2,
             key_map,
             decompression,
         };
@@ -82,13 +85,14 @@ impl ShardBudget {
     }
 
     /// Each class with its name, in a fixed order.
-    pub fn classes(&self) -> [(&'static str, usize); 7] {
+    pub fn classes(&self) -> [(&'static str, usize); 8] {
         [
             ("requests", self.requests),
             ("write buffers", self.write_buffers),
             ("tail cache", self.tail_cache),
             ("leases", self.leases),
             ("metadata", self.metadata),
+            ("groups", self.groups),
             ("compaction keys", self.key_map),
             ("decompression", self.decompression),
         ]
@@ -139,6 +143,7 @@ const REQUEST_SHARES: usize = 4;
 const WRITE_BUFFER_SHARES: usize = 4;
 const TAIL_CACHE_SHARES: usize = 2;
 const LEASE_SHARES: usize = 2;
+/// Half of it is for groups.
 const METADATA_SHARES: usize = 1;
 const KEY_MAP_SHARES: usize = 1;
 const DECOMPRESSION_SHARES: usize = 2;

@@ -56,6 +56,25 @@ pub fn append(refusal: &AppendRefusal, naming: Naming) -> ErrorCode {
     }
 }
 
+/// Why what a group decided is not stored. Clients look for the coordinator again, or just try again.
+pub fn group_append(refusal: &AppendRefusal) -> ErrorCode {
+    match refusal {
+        AppendRefusal::Refused(error) => match error {
+            AppendError::UnknownLog => ErrorCode::CoordinatorNotAvailable,
+            AppendError::Offline(_)
+            | AppendError::StaleLeaderEpoch { .. }
+            | AppendError::OffsetsExhausted
+            | AppendError::DiskFull { .. }
+            | AppendError::Closing => ErrorCode::NotCoordinator,
+            AppendError::Sequence(_) => ErrorCode::UnknownServerError,
+        },
+        AppendRefusal::NotDurable(_) => ErrorCode::NotCoordinator,
+        AppendRefusal::Invalid(_) | AppendRefusal::KeysMissing { .. } | AppendRefusal::Decompression(_) => {
+            ErrorCode::UnknownServerError
+        }
+    }
+}
+
 /// Why bytes are not a batch that may be appended.
 pub fn batch(error: &BatchError) -> ErrorCode {
     match error {

@@ -308,7 +308,7 @@ pub fn check_topic_name(name: &str) -> Result<(), Refusal> {
 
 /// Whether Kafka's clients know the topic as internal.
 pub fn is_internal(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state")
+    matches!(name, OFFSETS_TOPIC | "__transaction_state" | "__share_group_state")
 }
 
 /// The brokers a client chose, if it chose well.
@@ -365,6 +365,8 @@ fn find_free_id(image: &Image, random: u128) -> TopicId {
     }
 }
 
+/// Kafka's topic that consumer groups are stored in.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Partitions of one topic. An entry with all of their records stays below its size limit.
 pub const TOPIC_PARTITION_COUNT_MAX: i32 = 10_000;
 /// Partitions of the broker.

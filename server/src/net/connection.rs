@@ -20,6 +20,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -93,6 +94,8 @@ pub struct Client {
     pub listener_index: usize,
     /// Who it is.
     pub principal: Principal,
+    /// Where it is.
+    pub address: SocketAddr,
     /// Set when no more requests will come.
     has_ended: Cell<bool>,
     ended: Event,
@@ -129,6 +132,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
     let client = Client {
         listener_index,
         principal: Principal::Anonymous,
+        address: socket.peer_address(),
         has_ended: Cell::new(false),
         ended: Event::default(),
     };

@@ -25,7 +25,7 @@ use super::mailbox::message::{Message, Proposal, ProposeError, Request};
 use super::mailbox::stop::StopSignal;
 use super::metadata_log::{self, MetadataLog, ReplayError};
 use super::placement::ShardIndex;
-use super::{Shard, Stage, dispatch};
+use super::{Shard, Stage, dispatch, groups};
 use crate::config::Config;
 use crate::identity::ClusterId;
 use crate::metadata::controller::Controller;
@@ -99,6 +99,7 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
         shard.reached(Stage::Running).await;
         open_store(&shard).await?;
         connection::start_sweep(&shard);
+        groups::start(&shard);
     }
     shard.reached(Stage::Closing).await;
     close(&shard).await
@@ -113,6 +114,7 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
     }
     open_store(shard).await?;
     connection::start_sweep(shard);
+    groups::start(shard);
     let image = metadata_log::replay(shard).await?;
     let records = image.records();
     shard.load_image(&records, image.applied_index())?;

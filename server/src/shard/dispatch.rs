@@ -5,6 +5,7 @@ use millrace_runtime::{Env, TaskClass};
 use super::mailbox::message::{CallId, Message, Reply, Request};
 use super::placement::ShardIndex;
 use super::{Shard, Stage, metadata_log, serve};
+use crate::group::Token;
 
 /// Takes one message of `source` in.
 pub fn receive<E: Env>(shard: &Shard<E>, source: ShardIndex, message: Message<E>) {
@@ -13,6 +14,9 @@ pub fn receive<E: Env>(shard: &Shard<E>, source: ShardIndex, message: Message<E>
         Message::Reply { call, reply } => shard.router().complete(call, reply),
         Message::Wake { watch } => shard.waits().wake(watch),
         Message::CancelWatch { watch } => shard.watches().cancel(source, watch),
+        Message::CancelGroup { call, partition, group } => {
+            shard.groups().cancel(shard, token(Caller { source, call }), partition, &group);
+        }
         Message::ReturnLease { lease } => shard.leases().borrow_mut().take_back(lease),
         Message::Adopt { accepted } => crate::net::connection::adopt(shard, accepted),
         Message::ConnectionClosed => {
@@ -55,6 +59,12 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::DeleteRecords(serve::delete_records(&shard, &delete).await)
             });
         }
+        // Not in a task: the group answers when it can, which may be long after.
+        Request::Group(group) => shard.groups().take_in(shard, token(caller), group),
+        Request::ListGroups => {
+            let reply = Reply::ListGroups(shard.groups().list());
+            shard.mailbox().send(caller.source, Message::Reply { call: caller.call, reply });
+        }
         Request::Propose(proposal) => {
             answer(shard, caller, "proposal of a peer", TaskClass::Metadata, |shard| async move {
                 Reply::Propose(metadata_log::propose(&shard, proposal).await)
@@ -78,6 +88,11 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
             Reply::Drain
         }),
     }
+}
+
+/// The caller as groups know it.
+fn token(caller: Caller) -> Token {
+    Token { source: caller.source.get(), number: caller.call.0 }
 }
 
 /// Runs `work` as a task and sends its result back.

@@ -17,7 +17,8 @@
 //!
 //! It holds at most one message for each thing that is counted elsewhere: requests of this shard (bounded by
 //! [`super::limits::CALL_COUNT_MAX`], see the router), replies to the peer's requests (bounded by the peer's same count),
-//! watches the peer may hold here or we there, leases, and connections. [`Outbox::push`] asserts the sum.
+//! watches the peer may hold here or we there, leases, connections, and one question to a group for each connection of ours
+//! or the peer's, with its cancellation. [`Outbox::push`] asserts the sum.
 //!
 //! `Arc` and atomics appear here and in the rooms of this module, nowhere else in the broker.
 
@@ -178,11 +179,12 @@ impl<E: Env> Outbox<E> {
 /// Messages a link carries before its sender waits. Waiting costs a wake-up across cores; memory costs little.
 const LINK_MESSAGE_COUNT: usize = 1024;
 
-/// See the module's text: requests, replies, watches in both directions, leases, connections, and the few of shutdown.
+/// See the module's text: requests, replies, watches in both directions, leases, connections, questions to groups
+/// with their cancellations and answers, and the few of shutdown.
 const OUTBOX_MESSAGE_COUNT_MAX: usize = 2 * limits::CALL_COUNT_MAX
     + 2 * limits::WATCH_COUNT_MAX
     + limits::LEASE_COUNT_MAX
-    + limits::CONNECTION_COUNT_MAX
+    + 4 * limits::CONNECTION_COUNT_MAX
     + 16;
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ impl<E: Env> Shard<E> {
         }
         self.delete_strays(&image);
         self.set_image(image);
+        self.groups().follow(self);
         Ok(())
     }
 
@@ -45,27 +46,33 @@ impl<E: Env> Shard<E> {
 
     /// Applies a durable entry, and makes, configures and deletes the logs that it concerns.
     pub fn apply(&self, entry: &Entry) -> Result<(), ApplyError> {
-        let removed = self.find_removed(&entry.records);
+        let (removed, names) = self.find_removed(&entry.records);
         self.apply_to_image(entry)?;
         for id in removed {
             self.store().delete(id);
         }
         self.reconcile(&entry.records);
+        self.groups().follow(self);
+        for name in names {
+            self.groups().forget_topic(self, &name);
+        }
         Ok(())
     }
 
-    /// This shard's logs of the topics that `records` remove. Asked before they are applied: afterwards nobody knows them.
-    fn find_removed(&self, records: &[Record]) -> Vec<PartitionId> {
+    /// This shard's logs of the topics that `records` remove, and the topics' names. Asked before they are applied:
+    /// afterwards nobody knows them.
+    fn find_removed(&self, records: &[Record]) -> (Vec<PartitionId>, Vec<String>) {
         let image = self.image();
-        let mut removed = Vec::new();
+        let (mut removed, mut names) = (Vec::new(), Vec::new());
         for record in records {
             if let Record::RemoveTopic { topic } = record
                 && let Some(topic) = image.find_topic(*topic)
             {
                 removed.extend(self.own_partitions(topic));
+                names.push(topic.name.clone());
             }
         }
-        removed
+        (removed, names)
     }
 
     fn reconcile(&self, records: &[Record]) {

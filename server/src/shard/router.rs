@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use millrace_engine::model::Offset;
 use millrace_engine::store::ReadError;
+use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
 use millrace_runtime::{Env, TaskClass};
 use thiserror::Error;
@@ -27,6 +28,7 @@ use super::mailbox::message::{
 use super::placement::ShardIndex;
 use super::watch::Wait;
 use super::{LogSlice, Shard, limits, metadata_log, serve};
+use crate::group::request::{Answer as GroupAnswer, ListedGroup};
 
 /// The requests of one shard that wait at others.
 pub struct Router<E: Env> {
@@ -64,12 +66,22 @@ impl<E: Env> Router<E> {
         self.call_with(owner, request, None)
     }
 
-    /// The same with a slot that ends with the answer.
-    fn call_with(&self, owner: ShardIndex, request: Request, slot: Option<Slots>) -> OneshotReceiver<Answer<E>> {
+    /// A number for a question that the caller sends on its way itself, be it to this shard; the receiver is for the answer.
+    pub fn expect_answer(&self) -> (CallId, OneshotReceiver<Answer<E>>) {
+        self.expect_with(None)
+    }
+
+    fn expect_with(&self, slot: Option<Slots>) -> (CallId, OneshotReceiver<Answer<E>>) {
         let call = CallId(self.number_next.get());
         self.number_next.set(call.0 + 1);
         let (sender, receiver) = oneshot();
         self.waiting.borrow_mut().insert(call, Waiting { sender, slot });
+        (call, receiver)
+    }
+
+    /// The same with a slot that ends with the answer.
+    fn call_with(&self, owner: ShardIndex, request: Request, slot: Option<Slots>) -> OneshotReceiver<Answer<E>> {
+        let (call, receiver) = self.expect_with(slot);
         self.mailbox.send(owner, Message::Request { call, request });
         receiver
     }
@@ -100,6 +112,10 @@ pub enum Answer<E: Env> {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// What the group says.
+    Group(GroupAnswer),
+    /// A shard's groups.
+    ListGroups(Result<Vec<ListedGroup>, ErrorCode>),
     /// Whether the change is in force on every shard.
     Propose(Result<Decision, ProposeError>),
     /// The records are in force on that shard.
@@ -115,6 +131,8 @@ impl<E: Env> Answer<E> {
             Reply::Read(reply) => Self::Read(ReadAnswer::receive(reply, mailbox)),
             Reply::ListOffsets(results) => Self::ListOffsets(results),
             Reply::DeleteRecords(results) => Self::DeleteRecords(results),
+            Reply::Group(answer) => Self::Group(answer),
+            Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
             Reply::Apply => Self::Apply,
             Reply::Drain => Self::Drain,

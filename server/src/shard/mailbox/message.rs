@@ -12,10 +12,12 @@ use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
 use millrace_protocol::batch::compression::CompressionError;
+use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::{Env, Net};
 
 use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
+use crate::group::request::{Answer, GroupRequest, ListedGroup};
 use crate::metadata::controller::alter::AlterTopic;
 use crate::metadata::controller::{CreateTopic, DeleteTopic, PlannedTopic, Refusal};
 use crate::metadata::record::{Broker, Entry, Record};
@@ -45,6 +47,15 @@ pub enum Message<E: Env> {
     CancelWatch {
         /// The sender's number for the watch.
         watch: WatchId,
+    },
+    /// The sender no longer waits for a group's answer. It gets one all the same.
+    CancelGroup {
+        /// The sender's number for the question.
+        call: CallId,
+        /// The partition of `__consumer_offsets` that has the group.
+        partition: i32,
+        /// The group.
+        group: String,
     },
     /// The sender no longer reads memory that the receiver lent.
     ReturnLease {
@@ -90,6 +101,10 @@ pub enum Request {
     ListOffsets(ListOffsets),
     /// Move the start of the owner's logs forward.
     DeleteRecords(DeleteRecords),
+    /// Ask a group. May wait for other clients.
+    Group(GroupCall),
+    /// List the groups.
+    ListGroups,
     /// Change the metadata. Only to the first shard.
     Propose(Proposal),
     /// Start from this image. Once, before any connection, only from the first shard.
@@ -115,12 +130,24 @@ pub enum Reply {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order: where it starts now.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// What the group says.
+    Group(Answer),
+    /// The shard's groups.
+    ListGroups(Result<Vec<ListedGroup>, ErrorCode>),
     /// Whether the change is in force on every shard.
     Propose(Result<Decision, ProposeError>),
     /// The image is in force on this shard.
     Apply,
     /// No connection is left.
     Drain,
+}
+
+/// A question to a group of the receiver.
+pub struct GroupCall {
+    /// The partition of `__consumer_offsets` that has the group.
+    pub partition: i32,
+    /// The question.
+    pub request: GroupRequest,
 }
 
 /// Batches of one Produce request that one shard owns.

@@ -105,7 +105,7 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     // shard, and the shard holds its connections.
     ("server/src/", "handlers", &["config", "group", "metadata", "metrics", "net", "partition", "shard", "txn"]),
     ("server/src/", "net", &["config", "handlers", "metrics", "shard"]),
-    ("server/src/", "shard", &["config", "handlers", "identity", "metadata", "metrics", "net", "partition"]),
+    ("server/src/", "shard", &["config", "group", "handlers", "identity", "metadata", "metrics", "net", "partition"]),
     // Pure state below them: what they ask for, never the other way.
     ("server/src/", "group", &["config", "metadata", "partition"]),
     ("server/src/", "txn", &["config", "metadata", "partition"]),

@@ -1,0 +1,29 @@
+//! DeleteGroups: groups that nobody is in go, with what they have committed.
+
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
+use millrace_protocol::wire::Writer;
+use millrace_runtime::Env;
+
+use super::authorizer::{Operation, Resource};
+use super::{Context, coordinator};
+use crate::group::request::{Answer, Question};
+use crate::net::connection::Close;
+
+pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+    let request: DeleteGroupsRequest<'_> = context.decode()?;
+    let mut results = Vec::with_capacity(request.groups_names.len());
+    for group_id in request.groups_names {
+        let error = if context.allows(Operation::Delete, Resource::Group(group_id)) {
+            match coordinator::ask(context, group_id, Question::Delete).await? {
+                Answer::Deleted => ErrorCode::None,
+                Answer::Refused(error) => error,
+                other => coordinator::mismatch(&other),
+            }
+        } else {
+            ErrorCode::GroupAuthorizationFailed
+        };
+        results.push(DeletableGroupResult { group_id, error_code: error.code() });
+    }
+    context.answer(writer, &DeleteGroupsResponse { results, ..DeleteGroupsResponse::default() })
+}

@@ -1,0 +1,114 @@
+//! OffsetCommit: how far a group has read. Each partition by itself, unless the group refuses all of it.
+
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestTopic, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+};
+use millrace_protocol::wire::{Uuid, Writer};
+use millrace_runtime::Env;
+
+use super::authorizer::{Operation, Resource};
+use super::lookup::{TopicRef, find_topic};
+use super::{Context, coordinator};
+use crate::group::request::{Answer, Commit, CommitOffset, Membership, Question, TopicPartition};
+use crate::metadata::Image;
+use crate::metadata::image::Topic;
+use crate::net::connection::Close;
+
+pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+    let request: OffsetCommitRequest<'_> = context.decode()?;
+    let image = context.shard.image();
+    // Answers in the order of the request; those that the group decides on are filled in below.
+    let mut errors = Vec::new();
+    let (mut ordinals, mut offsets) = (Vec::new(), Vec::new());
+    let is_allowed = context.allows(Operation::Read, Resource::Group(request.group_id));
+    for topic in &request.topics {
+        let found = find(context, &image, topic);
+        for partition in &topic.partitions {
+            let known = found.and_then(|found| {
+                let index = usize::try_from(partition.partition_index).ok();
+                let is_there = index.is_some_and(|index| index < found.partitions.len());
+                if is_there { Ok(found) } else { Err(ErrorCode::UnknownTopicOrPartition) }
+            });
+            errors.push(match known {
+                _ if !is_allowed => ErrorCode::GroupAuthorizationFailed,
+                Err(error) => error,
+                Ok(found) => {
+                    ordinals.push(errors.len());
+                    offsets.push(CommitOffset {
+                        place: TopicPartition { topic: found.name.clone(), partition: partition.partition_index },
+                        topic_id: topic.topic_id,
+                        offset: partition.committed_offset,
+                        leader_epoch: partition.committed_leader_epoch,
+                        metadata: partition.committed_metadata.unwrap_or_default().to_owned(),
+                    });
+                    ErrorCode::UnknownServerError
+                }
+            });
+        }
+    }
+    if !offsets.is_empty() {
+        let results = commit(context, &request, offsets, ordinals.len()).await?;
+        for (ordinal, result) in ordinals.into_iter().zip(results) {
+            errors[ordinal] = result;
+        }
+    }
+    let mut errors = errors.into_iter();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().zip(errors.by_ref()).map(|(partition, error)| {
+            OffsetCommitResponsePartition { partition_index: partition.partition_index, error_code: error.code() }
+        });
+        let partitions = partitions.collect();
+        topics.push(OffsetCommitResponseTopic { name: topic.name, topic_id: topic.topic_id, partitions });
+    }
+    context.answer(writer, &OffsetCommitResponse { topics, ..OffsetCommitResponse::default() })
+}
+
+/// One result per offset, in order.
+async fn commit<E: Env>(
+    context: &Context<'_, E>,
+    request: &OffsetCommitRequest<'_>,
+    offsets: Vec<CommitOffset>,
+    count: usize,
+) -> Result<Vec<ErrorCode>, Close> {
+    let commit = Commit {
+        member: Membership {
+            member_id: request.member_id.to_owned(),
+            instance_id: request.group_instance_id.map(str::to_owned),
+            generation: request.generation_id_or_member_epoch,
+        },
+        retention_ms: Some(request.retention_time_ms).filter(|retention_ms| *retention_ms >= 0),
+        knows_missing_group: context.head.version >= MISSING_GROUP_FROM,
+        offsets,
+    };
+    Ok(match coordinator::ask(context, request.group_id, Question::Commit(commit)).await? {
+        Answer::Committed(results) => results,
+        Answer::Refused(error) => vec![error; count],
+        other => vec![coordinator::mismatch(&other); count],
+    })
+}
+
+/// The topic that is meant, if the client may read it.
+fn find<'i, E: Env>(
+    context: &Context<'_, E>,
+    image: &'i Image,
+    topic: &OffsetCommitRequestTopic<'_>,
+) -> Result<&'i Topic, ErrorCode> {
+    let by_id = context.head.version >= BY_ID_FROM;
+    if !by_id && !context.allows(Operation::Read, Resource::Topic(topic.name)) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
+    let found = if by_id { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.name) };
+    let found = find_topic(image, found)?;
+    assert!(by_id || topic.topic_id == Uuid::ZERO, "older versions have no ids");
+    if context.allows(Operation::Read, Resource::Topic(&found.name)) {
+        Ok(found)
+    } else {
+        Err(ErrorCode::TopicAuthorizationFailed)
+    }
+}
+
+const BY_ID_FROM: i16 = 10;
+const MISSING_GROUP_FROM: i16 = 9;

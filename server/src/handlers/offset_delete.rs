@@ -1,0 +1,61 @@
+//! OffsetDelete: offsets of topics that a group does not read any more go (KIP-496).
+
+use millrace_protocol::error_code::ErrorCode;
+use millrace_protocol::messages::offset_delete::{
+    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use millrace_protocol::wire::Writer;
+use millrace_runtime::Env;
+
+use super::authorizer::{Operation, Resource};
+use super::lookup::{TopicRef, find_topic};
+use super::{Context, coordinator};
+use crate::group::request::{Answer, Question, TopicPartition};
+use crate::net::connection::Close;
+
+pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
+    let request: OffsetDeleteRequest<'_> = context.decode()?;
+    let refuse =
+        |error: ErrorCode| OffsetDeleteResponse { error_code: error.code(), ..OffsetDeleteResponse::default() };
+    if !context.allows(Operation::Delete, Resource::Group(request.group_id)) {
+        return context.answer(writer, &refuse(ErrorCode::GroupAuthorizationFailed));
+    }
+    let image = context.shard.image();
+    // Answers in the order of the request; those that the group decides on are filled in below.
+    let mut errors = Vec::new();
+    let (mut ordinals, mut places) = (Vec::new(), Vec::new());
+    for topic in &request.topics {
+        let is_allowed = context.allows(Operation::Read, Resource::Topic(topic.name));
+        let found = find_topic(&image, TopicRef::Name(topic.name));
+        for partition in &topic.partitions {
+            errors.push(match found {
+                _ if !is_allowed => ErrorCode::TopicAuthorizationFailed,
+                Err(error) => error,
+                Ok(_) => {
+                    ordinals.push(errors.len());
+                    let (topic, partition) = (topic.name.to_owned(), partition.partition_index);
+                    places.push(TopicPartition { topic, partition });
+                    ErrorCode::UnknownServerError
+                }
+            });
+        }
+    }
+    match coordinator::ask(context, request.group_id, Question::DeleteOffsets(places)).await? {
+        Answer::OffsetsDeleted(results) => {
+            for (ordinal, result) in ordinals.into_iter().zip(results) {
+                errors[ordinal] = result;
+            }
+        }
+        Answer::Refused(error) => return context.answer(writer, &refuse(error)),
+        other => return context.answer(writer, &refuse(coordinator::mismatch(&other))),
+    }
+    let mut errors = errors.into_iter();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in &request.topics {
+        let partitions = topic.partitions.iter().zip(errors.by_ref()).map(|(partition, error)| {
+            OffsetDeleteResponsePartition { partition_index: partition.partition_index, error_code: error.code() }
+        });
+        topics.push(OffsetDeleteResponseTopic { name: topic.name, partitions: partitions.collect() });
+    }
+    context.answer(writer, &OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() })
+}
