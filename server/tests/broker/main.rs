@@ -6,6 +6,7 @@ mod client;
 mod compacted;
 mod configs;
 mod full_disk;
+mod groups;
 mod hostile;
 mod retention;
 mod start;
