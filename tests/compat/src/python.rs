@@ -1,9 +1,9 @@
-//! A Python program over confluent-kafka that tells which records were acknowledged.
+//! Python programs over confluent-kafka: one tells which records were acknowledged, one reads as two members of a group.
 
 use std::process::Command;
 
 use crate::places;
-use crate::process::Running;
+use crate::process::{self, Running};
 use crate::weather::{CITIES, lines, values_of};
 
 /// Starts clients/acknowledged.py: it publishes `key|value` lines and writes the number of each acknowledged one.
@@ -12,6 +12,14 @@ pub fn acknowledged(address: &str, topic: &str, lines: impl Into<Vec<u8>>) -> Ru
     let mut command = Command::new(places::client("venv").join("bin/python"));
     command.arg(places::client_source("acknowledged.py")).args([address, topic]);
     Running::start(&mut command, lines.into())
+}
+
+/// Runs clients/members.py: two members of one group read `topic` together, then one alone. Gives what it wrote.
+#[track_caller]
+pub fn members(address: &str, group: &str, topic: &str, strategy: &str, count: usize) -> String {
+    let mut command = Command::new(places::client("venv").join("bin/python"));
+    command.arg(places::client_source("members.py")).args([address, group, topic, strategy, &count.to_string()]);
+    process::run(&mut command, "").text()
 }
 
 /// Panics unless `read` is what a log may hold after `records` were sent by [`acknowledged`]: per key a prefix of them, in
