@@ -66,6 +66,29 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
     }
 }
 
+/// Waits until a checkpoint is durable that was begun after this call. Those who wait at the same time share one. Only for
+/// tasks: it is not to be given up half way.
+pub(super) async fn write_now<E: Env>(inner: &Inner<E>) -> Result<(), Failure> {
+    let wanted = inner.checkpoints_begun.get() + 1;
+    loop {
+        let version = inner.round_ended.version();
+        if inner.checkpoint_written.get() >= wanted {
+            return Ok(());
+        }
+        if inner.stopped.get() {
+            return Err(Failure::Io { operation: "writing a checkpoint", reason: "the store is closed".into() });
+        }
+        if !inner.checkpoint_running.replace(true) {
+            let tail = inner.journal.borrow_mut().ring().tail_sequence();
+            let written = write(inner, Clean::No, tail).await;
+            inner.checkpoint_running.set(false);
+            inner.round_ended.notify();
+            return written;
+        }
+        inner.round_ended.changed(version).await;
+    }
+}
+
 /// Brings everything into segments, stops the rounds and leaves a clean checkpoint.
 pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Failure> {
     loop {
@@ -103,6 +126,8 @@ enum Clean {
 /// Writes a checkpoint behind which the journal's rounds below `tail` are needed no more.
 async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), Failure> {
     let generation = inner.journal.borrow().generation();
+    let number = inner.checkpoints_begun.get() + 1;
+    inner.checkpoints_begun.set(number);
     let checkpoint = Checkpoint {
         // A clean checkpoint leaves the journal's rounds behind: everything is in segments.
         journal_generation: if clean == Clean::Yes { generation + 1 } else { generation },
@@ -117,7 +142,9 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
     if full && space::take_reserve(inner).await {
         written = write().await;
     }
-    written.map_err(|error| Failure::Io { operation: "writing a checkpoint", reason: error.to_string() })
+    written.map_err(|error| Failure::Io { operation: "writing a checkpoint", reason: error.to_string() })?;
+    inner.checkpoint_written.set(inner.checkpoint_written.get().max(number));
+    Ok(())
 }
 
 fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
@@ -135,5 +162,7 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
         position,
         end_offset: log.in_segment.offset,
         settled: log.in_segment == log.offsets.written(),
+        cut_pending: false,
+        incarnation: log.incarnation,
     })
 }

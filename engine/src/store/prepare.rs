@@ -167,8 +167,8 @@ pub(super) async fn make_ready<E: Env>(
         open::ensure(inner, log).await?;
         roll_if_due(inner, log, batch);
         load_prefix(inner, log).await?;
-        // It may have been discarded meanwhile.
-        if log.borrow().recorded.is_none() {
+        // It may have been discarded meanwhile, or somebody is about to cut it.
+        if log.borrow().recorded.is_none() && !log.borrow().cutting {
             return Ok(());
         }
     }
