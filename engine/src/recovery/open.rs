@@ -323,7 +323,9 @@ impl<E: Env> LogOpener<'_, E> {
         let Last { segment, scan, saved_end, .. } = last;
         let is_empty = scan.end.position == RECORDS_START;
         let first_timestamp = if is_empty { None } else { first_timestamp(&segment).await? };
-        let filled_end = Position::new(segment.size_bytes().await?).block_floor();
+        let size = Position::new(segment.size_bytes().await?).block_floor();
+        // A crash may have come while more was filled: the length says nothing of what is written and flushed behind the end.
+        let filled_end = if self.recorded.clean { size } else { size.min(scan.end.position.block_ceil()) };
         let first_base = sealed.first().map_or(segment.base_offset(), |first| first.base_offset);
         let active = ActiveSegment {
             base_offset: segment.base_offset(),

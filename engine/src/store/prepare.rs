@@ -75,6 +75,9 @@ async fn acquire<E: Env>(inner: &Inner<E>) {
 /// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is.
 async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
     let life = log.borrow().life;
+    if log.borrow().recorded.is_some() {
+        return Ok(());
+    }
     let segment = open_active(inner, log).await?;
     let step = {
         let borrowed = log.borrow();
@@ -111,45 +114,44 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
 }
 
 /// The log's active segment, opened or made if need be.
+///
+/// # Panics
+/// When the log is not open: one that has segments would get a new first one.
 pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
-    let (id, base, open, start) = {
+    let (id, life, base, open, start) = {
         let mut borrowed = log.borrow_mut();
-        let (id, origin) = (borrowed.id, borrowed.origin());
+        assert!(borrowed.recorded.is_none(), "only the segments of an open log are known");
+        let (id, life, origin) = (borrowed.id, borrowed.life, borrowed.origin());
         let found = borrowed.active.as_mut().map(|active| {
             active.file_used = true;
             (active.base_offset, active.file.clone())
         });
         let (base, open) = found.map_or((None, None), |(base, open)| (Some(base), open));
-        (id, base, open, origin)
+        (id, life, base, open, origin)
     };
     if let Some(segment) = open {
         return Ok(segment);
     }
-    let (segment, filled_end) = match base {
-        None => {
-            let segment = Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?;
-            (segment, FILL_BYTES_MIN)
-        }
-        Some(base) => {
-            let segment = Segment::open(&inner.env, &inner.logs_directory, id, base).await?;
-            let size = segment.size_bytes().await?;
-            (segment, size)
-        }
+    let segment = match base {
+        None => Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?,
+        Some(base) => Segment::open(&inner.env, &inner.logs_directory, id, base).await?,
     };
     let mut borrowed = log.borrow_mut();
+    if borrowed.life != life || borrowed.recorded.is_some() {
+        return Ok(segment);
+    }
     let active = borrowed.active.get_or_insert_with(|| ActiveSegment {
         base_offset: Offset::ZERO,
         origin: start,
         file: None,
         file_used: false,
-        filled_end: Position::default(),
+        filled_end: Position::new(FILL_BYTES_MIN),
         unnamed: false,
         cache_key: None,
         header: HeaderState::Durable,
     });
     // Another task may have opened it meanwhile, or rolled it; the first one counts.
     if active.file.is_none() && active.base_offset == segment.base_offset() {
-        active.filled_end = active.filled_end.max(Position::new(filled_end).block_floor());
         (active.file, active.file_used) = (Some(segment.clone()), true);
         drop(borrowed);
         inner.file_opened(log, segment.base_offset());
@@ -221,7 +223,13 @@ async fn run_load_prefix<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
 }
 
 async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
+    if log.borrow().recorded.is_some() {
+        return Ok(());
+    }
     let segment = open_active(inner, log).await?;
+    if log.borrow().recorded.is_some() {
+        return Ok(());
+    }
     let end = log.borrow().offsets.written().position;
     let (start, kept) = (log.borrow().locate_active(end.block_floor()), end.bytes_since(end.block_floor()));
     let block = segment.read(start, BLOCK_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
