@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use futures_util::future::join;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::{FlushPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -171,6 +172,34 @@ fn a_log_whose_making_failed_has_a_durable_name_once_it_is_back() {
 }
 
 #[test]
+fn a_log_that_is_opened_again_during_a_flush_keeps_its_own_marks() {
+    for seed in 0..100 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::None));
+            store.create(partition(1), policy(FlushPolicy::Commit));
+            append(&store, partition(0), 500).await;
+            append(&store, partition(1), 500).await;
+            for _ in 0..4 {
+                append(&store, partition(0), 500).await;
+            }
+            // The log is dropped with a flush of it due; the other's round makes that flush while it is opened again.
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::Io);
+            let failing = send(&store, partition(0), None, 40_000).await.unwrap();
+            assert!(failing.ticket.durable().await.is_err());
+            let other = async {
+                env.clock().sleep(Duration::from_micros(100 * seed)).await;
+                append(&store, partition(1), 500).await;
+            };
+            let (end, ()) = join(log_end(&store, partition(0)), other).await;
+            assert!(end >= 5, "seed {seed}");
+        });
+    }
+}
+
+#[test]
 fn a_flush_that_fails_beside_a_round_is_heard_before_the_round_counts() {
     for seed in 0..400 {
         let world = world_of(seed, FlushScope::File);
@@ -244,6 +273,56 @@ fn deleted_records_stay_deleted_whatever_is_known_of_the_log() {
             let start = world.run(async { open(&world.env(0)).await.offsets(partition(0)).await.unwrap().start });
             assert_eq!(start.get(), 1, "seed {seed}");
         }
+    }
+}
+
+#[test]
+fn a_file_that_grew_without_a_flush_is_filled_again() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        let config = LogConfig { segment_bytes: 1 << 30, ..policy(FlushPolicy::Commit) };
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0), config.clone());
+            append(&store, partition(0), 34_000).await;
+            // The file is made longer first, and then filled.
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::NoSpace);
+            let failing = send(&store, partition(0), None, 34_000).await.unwrap();
+            assert!(failing.ticket.durable().await.is_err());
+            assert_eq!(log_end(&store, partition(0)).await, 1);
+            store.close().await.unwrap();
+        });
+        world.kill_shards();
+        world.run(async { append(&open(&world.env(0)).await, partition(0), 34_000).await });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)).await }), 2, "seed {seed}");
+    }
+}
+
+#[test]
+fn records_of_a_log_that_failed_while_its_start_moved_can_be_deleted() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            for _ in 0..4 {
+                append(&store, partition(0), 500).await;
+            }
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::Io);
+            let failing = send(&store, partition(0), None, 40_000).await.unwrap();
+            env.clock().sleep(Duration::from_micros(20 * seed)).await;
+            let first = store.delete_records(partition(0), Offset::new(1)).await;
+            assert!(failing.ticket.durable().await.is_err());
+            env.clock().sleep(Duration::from_secs(1)).await;
+            // Without an end the simulator calls this a livelock.
+            let second = store.delete_records(partition(0), Offset::new(2)).await;
+            assert_eq!(second.unwrap().get(), 2, "seed {seed}, after {first:?}");
+        });
+        world.crash_shards();
+        let start = world.run(async { open(&world.env(0)).await.offsets(partition(0)).await.unwrap().start });
+        assert_eq!(start.get(), 2, "seed {seed}");
     }
 }
 

@@ -1,19 +1,18 @@
 //! Truncating logs: what was cut off never comes back, under crashes and faults at any operation, against a plain list.
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use millrace_engine::journal::RING_BYTES_MIN;
-use millrace_engine::log::config::{CleanupPolicy, FlushPolicy, LogConfig};
+use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::recovery::redistribute;
 use millrace_engine::store::{Appended, FirstBatch, ReadError, Store, StoreConfig};
-use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView, ProducerFields};
-use millrace_runtime::local::Event;
-use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
+use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
+use millrace_runtime::sim::{Failure, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env, Random, TaskClass, Tasks};
 
 const DIRECTORY: &str = "/data";

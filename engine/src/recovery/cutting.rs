@@ -78,7 +78,7 @@ async fn cut_segment<E: Env>(
     }
     match header.compacted {
         None => {
-            segment.cut(env, end.position).await?;
+            segment.cut(env, id, end.position).await?;
             Ok((base, end.position))
         }
         Some(_) if is_empty_at(base, end) => {
@@ -87,8 +87,8 @@ async fn cut_segment<E: Env>(
         }
         Some(_) => {
             let compacted = Compacted { end_offset: end.offset, end_position: end.position };
-            segment.write_header(env, id, Some(compacted)).await?;
-            segment.cut(env, end.position).await?;
+            segment.write_header(env, id, RECORDS_START, Some(compacted)).await?;
+            segment.cut(env, id, end.position).await?;
             Segment::create(env, logs, id, end.offset).await?;
             Ok((end.offset, RECORDS_START))
         }

@@ -8,7 +8,7 @@ use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
 use super::{Inner, SharedLog, truncating};
 use crate::log::recorded::Recorded;
 use crate::log::{Failure, OpenedLog};
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::recovery::{self, LogOutcome, OpenLogError};
 
 /// Logs that the background opens at the same time.
@@ -79,6 +79,11 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
                 if !recorded.clean && borrowed.active.is_some() {
                     borrowed.durable_end_unrecorded = true;
                     inner.unrecorded.borrow_mut().push(Rc::clone(&log));
+                }
+                // The log may have failed before its start was durable.
+                if life > 0 && borrowed.start_offset() > Offset::ZERO {
+                    borrowed.start_unrecorded = true;
+                    inner.moved_starts.borrow_mut().push(Rc::clone(&log));
                 }
                 if recovered {
                     tracing::info!(partition = %id, shard = inner.config.shard_index, "log recovered and online again");
@@ -160,8 +165,10 @@ pub(super) async fn run_background<E: Env>(inner: Rc<Inner<E>>) {
         tracing::info!(shard = inner.config.shard_index, "recovery: all {total} logs are open after {elapsed_ms} ms");
     }
     // The next round notes where the logs end, so that damage below is found to be damage at the next start.
-    inner.flush_due.set(!inner.unrecorded.borrow().is_empty());
-    inner.queue_changed.notify();
+    if !inner.unrecorded.borrow().is_empty() {
+        inner.flush_due.set(true);
+        inner.queue_changed.notify();
+    }
     inner.recovering.set(false);
     inner.prepared.notify();
 }

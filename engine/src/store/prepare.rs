@@ -79,9 +79,12 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
         return Ok(());
     }
     let segment = open_active(inner, log).await?;
+    let base_offset = segment.base_offset();
     let step = {
         let borrowed = log.borrow();
-        let filled_end = borrowed.active.as_ref().map(|active| active.filled_end);
+        // A roll may have come in between.
+        let active = borrowed.active.as_ref().filter(|active| active.base_offset == base_offset);
+        let filled_end = active.map(|active| active.filled_end);
         filled_end.zip(borrowed.fill_target()).filter(|_| borrowed.life == life)
     };
     if let Some((start, end)) = step {
@@ -94,12 +97,20 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
         // Whatever it says, even that there is no space: a flush that failed is not tried again.
         flushed.map_err(io::Error::other)?;
         round::release_held(inner);
-        let mut borrowed = log.borrow_mut();
-        borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
-        // A roll may have come in between.
-        let base_offset = segment.base_offset();
-        if let Some(active) = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset) {
-            active.filled_end = end;
+        let with_header = {
+            let mut borrowed = log.borrow_mut();
+            borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
+            let active = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset);
+            active.is_some_and(|active| {
+                active.filled_end = end;
+                // Otherwise a round may be writing it.
+                active.header == HeaderState::Durable
+            })
+        };
+        if with_header {
+            // Only now that it is so. A crash before the next flush leaves what was known before.
+            let id = log.borrow().id;
+            segment.write_header(&inner.env, id, end, None).await?;
         }
     }
     let (id, wanted) = (log.borrow().id, log.borrow().next_wanted());

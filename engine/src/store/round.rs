@@ -38,8 +38,8 @@ struct SegmentPart<E: Env> {
     /// Position in the log of the segment's first record.
     origin: Position,
     chunks: Vec<SealedChunk<<E::Disk as Disk>::Buffer>>,
-    /// The segment is new and gets its header too.
-    with_header: bool,
+    /// The segment is new and gets its header too, which says that it is filled up to here.
+    header: Option<Position>,
 }
 
 struct JournalWrite<E: Env> {
@@ -126,9 +126,18 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
 /// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.
 fn place_in_journal<E: Env>(inner: &Inner<E>, pieces: &[Share<E>]) -> Option<JournalWrite<E>> {
     let mut unrecorded = inner.unrecorded.borrow_mut();
-    unrecorded.retain(|log| log.borrow().recorded.is_none());
     let mut moved = inner.moved_starts.borrow_mut();
-    moved.retain(|log| log.borrow().recorded.is_none());
+    // Logs that are not open say nothing; one that is opened again comes back to the lists.
+    unrecorded.retain(|log| {
+        let mut log = log.borrow_mut();
+        log.durable_end_unrecorded = log.recorded.is_none();
+        log.durable_end_unrecorded
+    });
+    moved.retain(|log| {
+        let mut log = log.borrow_mut();
+        log.start_unrecorded = log.recorded.is_none();
+        log.start_unrecorded
+    });
     let slices: Vec<_> = pieces
         .iter()
         .map(|piece| {
@@ -197,7 +206,7 @@ fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
     let rolled =
         log.sealed.iter().filter_map(|sealed| Some((sealed.file.clone()?, sealed.origin?, sealed.memory_end()?)));
     for (segment, origin, end) in rolled {
-        let mut part = SegmentPart { segment, origin, chunks: Vec::new(), with_header: false };
+        let mut part = SegmentPart { segment, origin, chunks: Vec::new(), header: None };
         while let Some(chunk) = chunks.next_if(|chunk| chunk.start < end) {
             part.chunks.push(chunk);
         }
@@ -208,12 +217,12 @@ fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
     let active = log.active.as_mut().expect("a log in a round has an active segment");
     active.file_used = true;
     let segment = active.file.clone().expect("and it is open");
-    let with_header = active.header == HeaderState::Pending;
-    if with_header {
+    let header = (active.header == HeaderState::Pending).then_some(active.filled_end);
+    if header.is_some() {
         active.header = HeaderState::Written;
     }
     let origin = active.origin;
-    parts.push(SegmentPart { segment, origin, chunks: chunks.collect(), with_header });
+    parts.push(SegmentPart { segment, origin, chunks: chunks.collect(), header });
     drop(log);
     SegmentWrite { share, parts }
 }
@@ -254,9 +263,9 @@ async fn write_journal<E: Env>(write: Option<JournalWrite<E>>) -> io::Result<()>
 /// Writes one log's chunks, one after the other: neighbours share a block, and nothing orders two writes.
 async fn write_segments<E: Env>(inner: &Inner<E>, write: &SegmentWrite<E>) -> io::Result<()> {
     for part in &write.parts {
-        if part.with_header {
+        if let Some(filled_end) = part.header {
             let id = write.share.log.borrow().id;
-            part.segment.write_header(&inner.env, id, None).await?;
+            part.segment.write_header(&inner.env, id, filled_end, None).await?;
         }
         for chunk in &part.chunks {
             let position = position_in_file(chunk.start, part.origin);
@@ -310,7 +319,7 @@ fn arm_flush<E: Env>(inner: &Rc<Inner<E>>) {
 /// Makes everything durable that is stored.
 async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result<()> {
     let logs = inner.unflushed.take();
-    let marks: Vec<_> = logs.into_iter().map(take_marks).collect();
+    let marks: Vec<_> = logs.into_iter().filter_map(take_marks).collect();
     inner.unflushed_bytes.set(0);
     let files = inner.unflushed_files.take();
     let sequence = inner.journal.borrow_mut().ring().last_sequence();
@@ -356,14 +365,18 @@ pub(super) struct Flushed<E: Env> {
     with_header: bool,
 }
 
-fn take_marks<E: Env>(log: SharedLog<E>) -> Flushed<E> {
+/// `None` for a log that is not open: its marks say nothing, and it may be open again before the flush ends.
+fn take_marks<E: Env>(log: SharedLog<E>) -> Option<Flushed<E>> {
     let mut borrowed = log.borrow_mut();
     borrowed.unflushed = false;
+    if borrowed.recorded.is_some() {
+        return None;
+    }
     let Log { life, ref offsets, segment_stored, .. } = *borrowed;
     let stored = offsets.stored();
     let with_header = borrowed.active.as_ref().is_some_and(|active| active.header == HeaderState::Written);
     drop(borrowed);
-    Flushed { log, life, stored, segment_stored, with_header }
+    Some(Flushed { log, life, stored, segment_stored, with_header })
 }
 
 /// Drops the oldest written chunks until the tails fit their budget.

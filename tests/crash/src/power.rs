@@ -120,6 +120,7 @@ pub fn run(seed: u64, machine: Machine, nature: Nature) -> Result<Tally, String>
     for writer in &mut workload.writers {
         let (Sizes::Equal(bytes) | Sizes::Between(_, bytes)) = writer.sizes;
         writer.batch_count = writer.batch_count.min(1 + WRITER_BYTES_MAX / bytes);
+        (writer.deletes_one_in, writer.deletes_log) = (NEVER, false);
     }
     let first = Load {
         tuning: Tuning::draw(&dice, 1),
@@ -146,6 +147,8 @@ pub fn run_torn_burst(seed: u64, nature: Nature) -> Result<Tally, String> {
         waits_one_in: NEVER,
         pauses_one_in: NEVER,
         reads_one_in: NEVER,
+        deletes_one_in: NEVER,
+        deletes_log: false,
     };
     let load = |writer: Writer, identity_start: u64| Load {
         tuning: Tuning::draw(&dice, 1),
