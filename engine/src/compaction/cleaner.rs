@@ -20,7 +20,7 @@ pub struct Cleaner {
     covered_end: Offset,
     /// Offset behind the last batch seen.
     next: Offset,
-    /// Leader epoch of the last batch seen; `None` before the first.
+    /// Leader epoch of the last batch seen; `None` before the first of a file.
     leader_epoch: Option<i32>,
     /// A batch before this one could not be read and may hold records that tombstones behind it outdate.
     has_unread: bool,
@@ -44,6 +44,12 @@ impl Cleaner {
             rewriter,
             stays,
         }
+    }
+
+    /// What is handed in from here on belongs into another file: the first batch of it stays, if only as a header, so that its
+    /// leader epoch is known when the files before it are deleted.
+    pub fn begin_segment(&mut self) {
+        self.leader_epoch = None;
     }
 
     /// Takes the next batches of the log and appends what remains of them to `output`. The first window begins at the

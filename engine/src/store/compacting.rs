@@ -256,6 +256,7 @@ impl<E: Env> Pass<'_, E> {
     async fn rewrite(&mut self, mut cleaner: Cleaner, group: &[Offset]) -> Result<Cleaner, CompactionError> {
         let mut replacement = Replacement::create(self.inner, self.id, group[0]).await?;
         let mut changed = group.len() > 1;
+        cleaner.begin_segment();
         for base in group {
             let mut windows = Windows::open(self.inner, self.log, *base).await?;
             while let Some(window) = windows.next().await? {

@@ -3,7 +3,7 @@
 //! The leader epochs of a log lie where its batches are known anyway: each segment's index lists those that begin in it, the
 //! active segment's in memory, a sealed one's in its index file. So nothing more is kept in memory or on disk for them, and
 //! nothing can differ from the batches after a restart, a truncation or a deletion. Compaction leaves the first batch of
-//! each epoch where it is, without its records.
+//! each epoch, and of each segment, where it is, if only as a header.
 //!
 //! Epochs rise along the log. A query looks for the segment by halves, and answers from its epochs and the first of those
 //! behind it.
