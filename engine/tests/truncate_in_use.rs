@@ -240,3 +240,27 @@ fn producers_go_on_behind_what_is_left_of_them() {
         assert_eq!(store.truncate(unknown, Offset::new(5)).await, Ok(Offset::ZERO), "nothing was appended");
     });
 }
+
+/// Offsets above a cut are given to other batches: a state that was saved of the old ones would pass for theirs.
+#[test]
+fn no_saved_state_tells_of_more_than_is_left() {
+    let world = World::new(3, WorldConfig::default());
+    let saved = || {
+        let names = world.disk().files().into_iter();
+        let offsets = names.filter_map(|name| name.strip_suffix(".producers")?.rsplit('/').next()?.parse::<i64>().ok());
+        offsets.max()
+    };
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env, small_segments()).await;
+        for sequence in 0..40 {
+            let producer = Some(ProducerFields { id: 4, epoch: 0, base_sequence: sequence });
+            send(&store, 0, 0, producer).await.ticket.durable().await.unwrap();
+        }
+        env.clock().sleep(Duration::from_secs(2)).await;
+        let before = saved().unwrap();
+        assert!(before > 15, "a state was saved at {before}");
+        assert_eq!(truncate(&store, before - 1).await, before - 1);
+        assert!(saved().is_none_or(|offset| offset < before), "the state at {before} is still there");
+    });
+}
