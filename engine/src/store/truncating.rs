@@ -92,7 +92,7 @@ async fn truncate<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, to: Offset) 
             continue;
         }
         match find(inner, log, to).await {
-            Ok(cut) => begin(inner, log, life, cut)?,
+            Ok(cut) => begin(inner, log, life, &cut)?,
             Err(GatherError::Changed) => {}
             Err(GatherError::Failed(error)) => return Err(error),
         }
@@ -147,7 +147,7 @@ async fn find<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, to: Offset) -> R
 
 /// Drops the log from memory: it ends with `cut` as soon as it is open again. Does nothing when it has changed since the
 /// cut was found.
-fn begin<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64, cut: Cut) -> Result<(), ReadError> {
+fn begin<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64, cut: &Cut) -> Result<(), ReadError> {
     let is_same = cut.extent.is_none_or(|extent| chunks::is_current(log, extent));
     let recorded = {
         let log = log.borrow();
