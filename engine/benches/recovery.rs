@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use millrace_engine::format::segment_header::SegmentHeader;
-use millrace_engine::model::{Offset, PartitionId, TopicId};
+use millrace_engine::model::{Offset, PartitionId, Position, TopicId};
 use millrace_engine::segment::file_name;
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, assign_offsets};
@@ -24,7 +24,7 @@ fn image(batch_bytes: usize) -> DiskImage {
     builder.push(0, Some(b"key"), Some(&vec![b'v'; batch_bytes - 80]));
     let mut batch = builder.build();
     let mut file = vec![0; BLOCK_BYTES];
-    SegmentHeader { partition: PARTITION, base_offset: Offset::ZERO, filled_end: RECORDS_START, compacted: None }
+    SegmentHeader { partition: PARTITION, base_offset: Offset::ZERO, filled_end: Position::default(), compacted: None }
         .encode(&mut file);
     for offset in 0.. {
         if file.len() + batch.len() > SEGMENT_BYTES {

@@ -231,7 +231,7 @@ fn truncate_and_crash(scenario: Scenario, seed: u64, crash_after: Option<u64>, e
             );
         }
     }
-    let mut now = world.run(async {
+    let now = world.run(async {
         let store = open(&world.env(0)).await;
         let now = read_all(&store).await;
         assert_eq!(store.recovered().await.damage, [], "{context}");
@@ -241,13 +241,18 @@ fn truncate_and_crash(scenario: Scenario, seed: u64, crash_after: Option<u64>, e
         && now.len() >= kept.len() + acknowledged.get()
         && now.len() <= kept.len() + after.len();
     assert!(is_cut || (!cut.get() && now == before), "{context}: {now:?}");
-    // What is not there now is not there later either, whatever comes in its place.
+    live_on(&world, end, now, value_bytes, &context);
+    (done.is_ok(), operations.get())
+}
+
+/// Two more lives with appends. What is not there now is not there later either, whatever comes in its place.
+fn live_on(world: &World, end: End, mut now: Vec<Batch>, value_bytes: usize, context: &str) {
     for life in 1..3 {
-        end.of(&world);
+        end.of(world);
         now = world.run(async {
             let store = open(&world.env(0)).await;
             let mut expected = now;
-            check_epochs(&store, 0, &expected, &context).await;
+            check_epochs(&store, 0, &expected, context).await;
             for batch in batches(expected.last().map_or(0, Batch::end), 200 * life, 2) {
                 append(&store, batch, value_bytes).await;
                 expected.push(batch);
@@ -256,7 +261,6 @@ fn truncate_and_crash(scenario: Scenario, seed: u64, crash_after: Option<u64>, e
             expected
         });
     }
-    (done.is_ok(), operations.get())
 }
 
 #[test]
