@@ -238,7 +238,9 @@ async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result
         return Ok(());
     }
     let segment = open_active(inner, log).await?;
-    if log.borrow().recorded.is_some() {
+    // Meanwhile the log may have been rolled by an append that needs no prefix, or dropped.
+    let is_wanted = log.borrow().needs_prefix() && log.borrow().active_base() == segment.base_offset();
+    if log.borrow().recorded.is_some() || !is_wanted {
         return Ok(());
     }
     let end = log.borrow().offsets.written().position;
