@@ -163,7 +163,9 @@ pub struct Log<E: Env> {
     pub durable_end_unrecorded: bool,
     /// The log stands in the store's list of logs with stored bytes that are not flushed.
     pub unflushed: bool,
-    /// The journal is to note that the log start offset moved.
+    /// Where the log is to start once the journal has noted it. Invariant: at least the log start offset.
+    pub start_wanted: Offset,
+    /// The journal is to note that.
     pub start_unrecorded: bool,
     /// Everything below, from where the segments end, was handed to the journal.
     pub journaled_end: Position,
@@ -223,6 +225,7 @@ impl<E: Env> Log<E> {
             roll_wanted: false,
             durable_end_unrecorded: false,
             unflushed: false,
+            start_wanted: Offset::ZERO,
             start_unrecorded: false,
             journaled_end: RECORDS_START,
             pinned_sequence: None,
@@ -251,7 +254,7 @@ impl<E: Env> Log<E> {
         self.failure = None;
         self.sealed = sealed;
         self.active = active;
-        self.offsets = Offsets::recovered(start_offset, end);
+        (self.offsets, self.start_wanted) = (Offsets::recovered(start_offset, end), start_offset);
         (self.segment_stored, self.in_segment) = (end, end);
         self.index = index;
         self.epochs = epochs;

@@ -161,7 +161,8 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
     Some(CheckpointEntry {
         partition: log.id,
         leader_epoch: log.leader_epoch,
-        start_offset: log.offsets.start(),
+        // The round that notes it may be one that this checkpoint lets go of.
+        start_offset: log.start_wanted,
         segment_base,
         position,
         end_offset: log.in_segment.offset,

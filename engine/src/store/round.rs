@@ -192,7 +192,7 @@ fn durable_end_entry<E: Env>(log: &SharedLog<E>) -> Entry {
 
 fn start_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
-    let kind = EntryKind::Start { offset: log.start_offset() };
+    let kind = EntryKind::Start { offset: log.start_wanted };
     let (segment_base, _) = log.locate_durable(log.in_segment.position);
     Entry { partition: log.id, segment_base, incarnation: log.incarnation, kind }
 }
