@@ -154,6 +154,22 @@ fn a_log_is_kept_at_its_size() {
     });
 }
 
+/// Found by the simulation: what a segment's file has besides records is not what a log is to keep.
+#[test]
+fn the_headers_of_segments_do_not_count_as_records() {
+    let world = World::new(6, WorldConfig::default());
+    world.run(async {
+        let env = world.env(0);
+        let log = LogConfig { segment_bytes: 16 * 1024, retention_bytes: Some(100_000), ..small_segments() };
+        let store = open(&env, &log).await;
+        append(&store, 300, 1_000, 0).await;
+        env.clock().sleep(Duration::from_secs(20)).await;
+        let offsets = store.offsets(ID).await.unwrap();
+        let kept = offsets.log_end.get() - offsets.start.get();
+        assert!((95..=125).contains(&kept), "{kept} records of more than 1,000 bytes are kept");
+    });
+}
+
 #[test]
 fn deleted_records_stay_deleted() {
     for seed in 0..20 {

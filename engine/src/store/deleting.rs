@@ -70,11 +70,12 @@ impl<E: Env> Store<E> {
     }
 }
 
-/// Moves the start of a log and waits until that is durable.
+/// Moves the start of a log once that is durable. Until then everybody sees the old one, and can read from there: a start
+/// that was seen does not go back.
 pub(super) async fn move_start<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, start: Offset) -> Result<(), Failure> {
     let life = {
         let mut borrowed = log.borrow_mut();
-        borrowed.offsets.move_start(start);
+        borrowed.start_wanted = borrowed.start_wanted.max(start);
         if !std::mem::replace(&mut borrowed.start_unrecorded, true) {
             inner.moved_starts.borrow_mut().push(Rc::clone(log));
         }
@@ -83,12 +84,13 @@ pub(super) async fn move_start<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>,
     loop {
         let version = inner.round_ended.version();
         {
-            let borrowed = log.borrow();
+            let mut borrowed = log.borrow_mut();
             if borrowed.life != life || inner.stopped.get() {
                 let stopped = Failure::Io { operation: "moving a log's start", reason: "the log went offline".into() };
                 return Err(borrowed.failure.clone().unwrap_or(stopped));
             }
             if !borrowed.start_unrecorded && !inner.round_running.get() {
+                borrowed.offsets.move_start(start);
                 return Ok(());
             }
             if borrowed.start_unrecorded {

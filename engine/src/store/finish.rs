@@ -20,6 +20,7 @@ use millrace_runtime::{Env, TaskClass, Tasks};
 use super::{Inner, SharedLog, prepare, producers, space};
 use crate::log::Log;
 use crate::log::index::SegmentIndex;
+use crate::log::sealed::SealedSegment;
 use crate::model::Offset;
 use crate::producer_state::SpillMerge;
 use crate::segment::Segment;
@@ -94,8 +95,9 @@ async fn finish<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> 
         // It was opened when it was prepared, and belonged to no segment yet.
         inner.file_opened(log, base_offset);
     }
-    let id = log.borrow().id;
-    while let Some((base_offset, end_offset, file, index)) = next_unfinished(log, life) {
+    // The log may be rolled again from here on: what is sealed then is not durable yet, and left for the next time.
+    let (id, durable_end) = (log.borrow().id, log.borrow().active_base());
+    while let Some((base_offset, end_offset, file, index)) = next_unfinished(log, life, durable_end) {
         let segment = match file {
             Some(segment) => segment,
             None => Segment::open(&inner.env, &inner.logs_directory, id, base_offset).await?,
@@ -171,9 +173,10 @@ async fn save<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, life: u64) -> io
 
 type Unfinished<E> = (Offset, Offset, Option<Segment<E>>, Option<Rc<SegmentIndex>>);
 
-fn next_unfinished<E: Env>(log: &SharedLog<E>, life: u64) -> Option<Unfinished<E>> {
+fn next_unfinished<E: Env>(log: &SharedLog<E>, life: u64, end: Offset) -> Option<Unfinished<E>> {
     let log = log.borrow();
-    let sealed = log.sealed.iter().find(|sealed| !sealed.finished).filter(|_| log.life == life)?;
+    let is_wanted = |sealed: &&SealedSegment<E>| !sealed.finished && sealed.end_offset <= end;
+    let sealed = log.sealed.iter().find(is_wanted).filter(|_| log.life == life)?;
     Some((sealed.base_offset, sealed.end_offset, sealed.file.clone(), sealed.index.clone()))
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use millrace_runtime::{Clock, Env, Tasks};
 
 use super::{Inner, SharedLog, deleting, extents, finish, open, producers, space};
+use crate::format::segment_header::RECORDS_START;
 use crate::log::Log;
+use crate::log::sealed::SealedSegment;
 use crate::model::Offset;
 
 /// Recovery is to read at most this many bytes of the shard's logs.
@@ -101,15 +103,17 @@ async fn retain<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
 /// is to be.
 fn new_start<E: Env>(log: &Log<E>, now_ms: i64) -> Offset {
     let mut start = log.offsets.start();
-    let active_bytes = log.locate_active(log.offsets.written().position).get();
-    let mut bytes = active_bytes + log.sealed.iter().map(|sealed| sealed.bytes).sum::<u64>();
+    // Records count, not the headers of segments.
+    let record_bytes = |sealed: &SealedSegment<E>| sealed.bytes.saturating_sub(RECORDS_START.get());
+    let active_bytes = log.locate_active(log.offsets.written().position).get().saturating_sub(RECORDS_START.get());
+    let mut bytes = active_bytes + log.sealed.iter().map(record_bytes).sum::<u64>();
     for sealed in log.sealed.iter().filter(|sealed| sealed.finished) {
         let old = is_expired(log, sealed.timestamp_max, now_ms);
-        let large = log.config.retention_bytes.is_some_and(|kept| bytes - sealed.bytes >= kept);
+        let large = log.config.retention_bytes.is_some_and(|kept| bytes - record_bytes(sealed) >= kept);
         if !old && !large {
             break;
         }
-        bytes -= sealed.bytes;
+        bytes -= record_bytes(sealed);
         start = start.max(sealed.end_offset);
     }
     start

@@ -33,7 +33,7 @@ pub struct Read<E: Env> {
     pub slices: Vec<Slice<<E::Disk as Disk>::Buffer>>,
     /// How many bytes.
     pub bytes: usize,
-    /// The log's offsets when the read began.
+    /// The log's offsets when it was looked how far may be read. Invariant: no batch ends behind the high watermark.
     pub offsets: LogOffsets,
 }
 
@@ -50,13 +50,17 @@ impl<E: Env> Store<E> {
         let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
         log.borrow_mut().used = true;
         open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
-        let offsets = log.borrow().offsets();
+        let mut offsets = log.borrow().offsets();
         if from < offsets.start || from > offsets.log_end {
             return Err(ReadError::OffsetOutOfRange(offsets));
         }
         let mut base_offset = Some(extents::base_of(&log.borrow(), from)).filter(|_| from < offsets.high_watermark);
         while let Some(base) = base_offset {
             let found = extents::find(&self.inner, &log, base, |index| index.find(from)).await?;
+            // The log may have gone on while an index was loaded, or have been opened again.
+            if found.is_some() {
+                offsets = log.borrow().offsets();
+            }
             let found = match found {
                 Some((extent, Some(position))) => {
                     base_offset = extent.next_base;
@@ -75,7 +79,7 @@ impl<E: Env> Store<E> {
                 Err(GatherError::Failed(error)) => return Err(error),
                 Err(GatherError::Changed) => {
                     open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
-                    let offsets = log.borrow().offsets();
+                    offsets = log.borrow().offsets();
                     if from < offsets.start || from > offsets.log_end {
                         return Err(ReadError::OffsetOutOfRange(offsets));
                     }

@@ -35,7 +35,14 @@ pub struct Tuning {
     pub flush_interval: Duration,
     /// See [`StoreConfig::flush_interval_bytes`].
     pub flush_interval_bytes: usize,
+    /// See [`StoreConfig::retention_interval`] and [`StoreConfig::compaction_interval`].
+    pub upkeep_interval: Duration,
+    /// See [`StoreConfig::open_file_count_max`].
+    pub open_file_count_max: usize,
 }
+
+/// With a longer interval nothing is looked after within a life.
+pub const UPKEEP_INTERVAL_MAX: Duration = Duration::from_millis(20);
 
 impl Tuning {
     /// Small everything, so that what is rare in a day happens every few rounds.
@@ -48,6 +55,8 @@ impl Tuning {
             tail_cache_bytes_max: dice.pick(&[0, 32 * 1024, 512 * 1024]),
             flush_interval: Duration::from_micros(dice.pick(&[500, 20_000, 10_000_000])),
             flush_interval_bytes: dice.pick(&[20_000, 16 * 1024 * 1024]),
+            upkeep_interval: dice.pick(&[Duration::from_millis(3), UPKEEP_INTERVAL_MAX, Duration::from_secs(30)]),
+            open_file_count_max: dice.pick(&[1, 512]),
         }
     }
 
@@ -62,6 +71,9 @@ impl Tuning {
             tail_cache_bytes_max: self.tail_cache_bytes_max,
             flush_interval: self.flush_interval,
             flush_interval_bytes: self.flush_interval_bytes,
+            retention_interval: self.upkeep_interval,
+            compaction_interval: self.upkeep_interval,
+            open_file_count_max: self.open_file_count_max,
             ..StoreConfig::at(PathBuf::from(DIRECTORY))
         }
     }

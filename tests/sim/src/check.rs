@@ -8,9 +8,10 @@ use millrace_engine::store::{FirstBatch, Read, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::sim::SimEnv;
 
-use crate::batches::{self, TIMESTAMP_BASE};
+use crate::batches::TIMESTAMP_BASE;
 use crate::broker::Broker;
 use crate::dice::Dice;
+use crate::keyed;
 use crate::model::{Model, Presence, Promise};
 
 /// Reads of single offsets after the whole log was read, per log.
@@ -18,6 +19,9 @@ const SINGLE_READS: usize = 12;
 
 /// Queries by time after the whole log was read, per log.
 const TIME_QUERIES: usize = 4;
+
+/// Bytes of one read of a compacted log.
+const KEYED_READ_BYTES: usize = 60_000;
 
 /// Why a log could not be compared to its end: it says itself that something is wrong.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, m
         deleted(broker, model, id, moment);
         return Ok(());
     }
+    let known = model.with(id, |log| log.start);
     let offsets = match broker.store(id).offsets(id).await {
         Ok(offsets) => offsets,
         Err(ReadError::UnknownLog) => {
@@ -73,15 +78,19 @@ pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, m
         Err(error) => return Err(admitted(id, error)),
     };
     assert_eq!(offsets.high_watermark, offsets.log_end, "{id}: all that is left may be read");
-    let (start, asked) = model.with(id, |log| (log.start, log.start_asked));
-    assert!((start..=asked).contains(&offsets.start), "{id}: starts at {}, not {start} to {asked}", offsets.start);
+    see_start(model, id, known, offsets.start);
     if moment == Moment::Start {
         model.with(id, |log| (log.start, log.start_asked) = (offsets.start, offsets.start));
     }
     let certain_end = model.with(id, |log| log.certain_end());
     let sent_end = model.with(id, |log| log.end());
     assert!(offsets.log_end <= sent_end, "{id}: ends at {}, only {sent_end} were sent", offsets.log_end);
-    let count = read_whole(broker, model, id, offsets.start, dice).await?;
+    let count = if model.with(id, |log| log.cleanup.compacts()) {
+        read_keyed(broker, model, id).await?;
+        model.with(id, |log| log.count_below(offsets.log_end))
+    } else {
+        read_whole(broker, model, id, offsets.start, dice).await?
+    };
     assert!(offsets.log_end >= certain_end, "{id}: promised up to {certain_end}, but it ends at {}", offsets.log_end);
     let read_end = model.with(id, |log| log.end_of(count));
     assert_eq!(offsets.log_end, read_end, "{id}: it can be read up to its end");
@@ -97,6 +106,11 @@ pub async fn log(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice, m
     }
     single_reads(broker, model, id, dice).await?;
     queries_by_time(broker, model, id, dice).await
+}
+
+/// Somebody was told of a log's start, and knew of the start `known` when he asked.
+fn see_start(model: &Model, id: PartitionId, known: Offset, found: Offset) {
+    model.with(id, |log| log.see_start(known, found)).unwrap_or_else(|wrong| panic!("{id}: {wrong}"));
 }
 
 /// A log that was deleted is unknown, at the latest from the second start on, or when it was deleted once more.
@@ -153,13 +167,14 @@ async fn single_reads(broker: &Broker, model: &Model, id: PartitionId, dice: &Di
 }
 
 async fn queries_by_time(broker: &Broker, model: &Model, id: PartitionId, dice: &Dice) -> Result<(), Admitted> {
-    // A batch's records all have the timestamp that its identity gives.
+    // All records of a batch have its timestamp.
     let times: Vec<(i64, i64)> = model.with(id, |log| {
         let there = log.sent.iter().filter(|sent| sent.end > log.start);
-        there.map(|sent| (batches::timestamp(sent.identity), sent.base.max(log.start).get())).collect()
+        there.map(|sent| (sent.timestamp(), sent.base.max(log.start).get())).collect()
     });
-    let (start, asked) = model.with(id, |log| (log.start, log.start_asked));
-    if start != asked {
+    let (start, may_move) =
+        model.with(id, |log| (log.start, log.start != log.start_asked || log.cleanup.may_lose_records()));
+    if may_move {
         return Ok(());
     }
     let largest = times.iter().map(|(time, _)| *time).max();
@@ -205,15 +220,29 @@ pub async fn read_once(
         Err(ReadError::OffsetOutOfRange(_)) if model.with(id, |log| log.acknowledged == Promise::Nothing) => {
             return Ok(from);
         }
-        Err(ReadError::OffsetOutOfRange(_)) if model.with(id, |log| from < log.start_asked) => return Ok(from),
+        Err(ReadError::OffsetOutOfRange(offsets)) if from < offsets.start => {
+            see_start(model, id, start, offsets.start);
+            return Ok(offsets.start);
+        }
         Err(error) => return Err(admitted(id, error)),
     };
     assert!(from >= start, "{id}: read at {from}, although everything below {start} is deleted");
+    see_start(model, id, start, read.offsets.start);
     let mut bytes = Vec::with_capacity(read.bytes);
     read.slices.iter().for_each(|slice| bytes.extend_from_slice(slice.as_slice()));
     assert_eq!(bytes.len(), read.bytes, "{id}: the answer says how long it is");
-    let end = compare(model, id, from, &bytes)?;
-    check_limits(model, id, from, &read, bytes_max, first);
+    let compacts = model.with(id, |log| log.cleanup.compacts());
+    let end = if compacts {
+        let whole = first == FirstBatch::WholeEvenIfLarger;
+        let answer = compare_keyed(model, id, from, &bytes, whole.then_some(read.offsets.high_watermark))?;
+        let alone = whole && answer.batch_count == 1;
+        assert!(bytes.len() <= bytes_max || alone, "{id}: {} bytes of {bytes_max}", bytes.len());
+        answer.end
+    } else {
+        let end = compare(model, id, from, &bytes)?;
+        check_limits(model, id, from, &read, bytes_max, first);
+        end
+    };
     let visible = model.with(id, |log| {
         let count = log.count_below(read.offsets.high_watermark);
         log.promise(count);
@@ -221,6 +250,50 @@ pub async fn read_once(
     });
     assert!(end <= visible, "{id}: a reader saw {end}, the high watermark was {visible}");
     Ok(end)
+}
+
+/// Reads a compacted log from its start to its end and returns the offsets of its records.
+pub async fn read_keyed(broker: &Broker, model: &Model, id: PartitionId) -> Result<Vec<Offset>, Admitted> {
+    let mut from = model.with(id, |log| log.start);
+    let mut there = Vec::new();
+    loop {
+        let known = model.with(id, |log| log.start);
+        let first = FirstBatch::WholeEvenIfLarger;
+        let read = match broker.store(id).read(id, from, KEYED_READ_BYTES, first).await {
+            Ok(read) => read,
+            Err(ReadError::OffsetOutOfRange(offsets)) if from < offsets.start => {
+                see_start(model, id, known, offsets.start);
+                from = offsets.start;
+                continue;
+            }
+            Err(error) => return Err(admitted(id, error)),
+        };
+        let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice().to_vec()).collect();
+        let answer = compare_keyed(model, id, from, &bytes, Some(read.offsets.high_watermark))?;
+        there.extend(answer.there);
+        if answer.batch_count == 0 {
+            return Ok(there);
+        }
+        from = answer.end;
+    }
+}
+
+/// Compares the answer to a read of a compacted log. What lies between its batches has to be of no use any more, and when
+/// it is empty everything up to `end`, if that is known.
+fn compare_keyed(
+    model: &Model,
+    id: PartitionId,
+    from: Offset,
+    bytes: &[u8],
+    end: Option<Offset>,
+) -> Result<keyed::Answer, Admitted> {
+    model.with(id, |log| {
+        let answer = keyed::compare(log, from, bytes)
+            .map_err(|what| Admitted(Failure::Corrupt(Corruption { file: PathBuf::new(), position: 0, what })))?;
+        let end = end.filter(|_| bytes.is_empty()).unwrap_or(answer.end);
+        keyed::check_gone(log, from, end, &answer.there).unwrap_or_else(|wrong| panic!("{id}: {wrong}"));
+        Ok(answer)
+    })
 }
 
 /// Compares the batches of an answer, one after the other. A batch whose checksum does not hold says itself that it is

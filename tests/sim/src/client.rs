@@ -16,6 +16,7 @@ use millrace_runtime::{Clock, Env, TaskClass, Tasks};
 use crate::broker::Broker;
 use crate::check::{self, Admitted, Moment};
 use crate::dice::Dice;
+use crate::keyed::Keyed;
 use crate::model::{Model, Promise, Sent};
 
 /// After this long without the disk's help, what was written under `flush.policy=interval` has been flushed for sure, on
@@ -43,6 +44,8 @@ pub struct Parcel {
     pub identity: u64,
     /// As the producer sends it.
     pub bytes: Rc<[u8]>,
+    /// See [`Sent::keyed`].
+    pub keyed: Rc<[Keyed]>,
     /// See [`Sent::follows`].
     pub follows: Option<u64>,
 }
@@ -107,7 +110,11 @@ impl Client {
             FlushPolicy::Interval => Promise::Soon,
             FlushPolicy::None => Promise::Written,
         };
-        self.model.with(id, |log| log.acknowledged = acknowledged);
+        self.model.with(id, |log| {
+            log.acknowledged = acknowledged;
+            log.cleanup.advance(self.now_ms());
+            log.configure(config);
+        });
         self.broker.store(id).create(id, config.clone());
     }
 
@@ -118,6 +125,7 @@ impl Client {
     pub async fn append(&self, id: PartitionId, parcel: &Parcel) -> Result<Answer, Refused> {
         let batch = BatchView::parse(&parcel.bytes).expect("the builder builds valid batches");
         self.note_failure(id);
+        self.model.advance(self.now_ms());
         let appended = match self.broker.store(id).append(id, &batch, self.epoch).await {
             Ok(appended) => appended,
             Err(AppendError::Closing) => return Err(Refused::Closing),
@@ -135,8 +143,9 @@ impl Client {
         let base = appended.base_offset;
         let end = base.checked_add(batch.header().last_offset() - batch.header().base_offset.get() + 1);
         let end = end.expect("offsets of a test are small");
-        let Parcel { identity, bytes, follows } = parcel.clone();
-        self.model.take(id, Sent { identity, bytes, base, end, epoch: self.epoch, follows }, self.weather.disk_fails);
+        let Parcel { identity, bytes, keyed, follows } = parcel.clone();
+        let sent = Sent { identity, bytes, keyed, base, end, epoch: self.epoch, follows };
+        self.model.take(id, sent, self.weather.disk_fails);
         self.unanswered.set(self.unanswered.get() + 1);
         Ok(Answer { client: self.clone(), id, identity, ticket: appended.ticket })
     }
@@ -176,6 +185,7 @@ impl Client {
     pub async fn compare(&self, id: PartitionId) {
         for tries in 0..TRIES_MAX {
             self.note_failure(id);
+            self.model.advance(self.now_ms());
             match check::log(&self.broker, &self.model, id, &self.dice, Moment::Running).await {
                 Ok(()) => return,
                 Err(Admitted(failure)) => {
@@ -211,7 +221,10 @@ impl Client {
     /// Reads somewhere in a log.
     pub async fn read(&self, id: PartitionId) {
         self.note_failure(id);
+        let start = self.model.with(id, |log| log.start);
         let Ok(offsets) = self.broker.store(id).offsets(id).await else { return };
+        self.model.advance(self.now_ms());
+        self.model.with(id, |log| log.see_start(start, offsets.start)).unwrap_or_else(|wrong| panic!("{id}: {wrong}"));
         let from = Offset::new(check::dice_offset(&self.dice, offsets.high_watermark));
         let bytes_max = self.dice.pick(&[1, 200, 5_000, 50_000, 1_000_000]);
         let first = self.dice.pick(&[FirstBatch::WholeEvenIfLarger, FirstBatch::WithinLimit]);
@@ -219,6 +232,11 @@ impl Client {
             assert!(self.may_fail(id), "{id}: {failure}");
             self.gives_up(id, &failure);
         }
+    }
+
+    /// The time, in milliseconds since the epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.env.clock().unix_ms()
     }
 
     fn may_fail(&self, id: PartitionId) -> bool {

@@ -59,7 +59,7 @@ impl Past {
         // What was not flushed when the power went may be gone: damage in it is not damage.
         let keeps = |writer: Writer| Writer { deletes_one_in: u64::MAX, deletes_log: false, ..writer };
         let writers = drawn.writers.into_iter().map(keeps).collect();
-        let workload = Workload { configs: drawn.configs.committed(), writers, epoch: drawn.epoch };
+        let workload = Workload { configs: drawn.configs.committed().keeping(), writers, epoch: drawn.epoch };
         let (in_order, dice) = (dice.one_in(2), dice.split());
         let machine = world.machine(0);
         let life = async {

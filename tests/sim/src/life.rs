@@ -14,6 +14,7 @@ use crate::client::{Client, Weather};
 use crate::dice::Dice;
 use crate::model::Model;
 use crate::seeds;
+use crate::upkeep;
 use crate::workload::Workload;
 
 /// A shard whose journal failed is recovered within this time.
@@ -125,6 +126,7 @@ impl<'a> Subject<'a> {
         let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean, weather);
         let lives = machine.crash_count();
         let outcome = self.world.run_until_crash(running).unwrap_or(Outcome::Crashed);
+        self.model.advance(machine.env(0).clock().unix_ms());
         if outcome == Outcome::Clean {
             self.model.flush_all();
         }
@@ -212,17 +214,21 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool, we
         }
         Ending::Close => {
             workload.run(&machine, &broker, &model, &dice, weather).await;
+            upkeep::wait(&machine, &life.tuning, workload).await;
             if weather.disk_fails {
                 // Logs that were hurt have to be back, and right.
                 let client = Client::new(&machine, &broker, &model, &dice, (workload.epoch, weather));
                 for id in model.partitions() {
                     client.compare(id).await;
                 }
+            } else if !workload.writers.is_empty() {
+                upkeep::check(&machine, &broker, &model, &life.tuning, &dice).await;
             }
             outcome(broker.close().await, weather.disk_fails || model.has_suspects())
         }
         Ending::PowerLossAt(_) | Ending::KillAfter(_) => {
             workload.run(&machine, &broker, &model, &dice, weather).await;
+            upkeep::wait(&machine, &life.tuning, workload).await;
             Outcome::Crashed
         }
     }

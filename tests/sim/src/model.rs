@@ -15,6 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
+use millrace_protocol::batch::BatchHeader;
+
+use crate::cleanup::Cleanup;
+use crate::keyed::Keyed;
 
 /// A batch that the engine took.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ pub struct Sent {
     pub identity: u64,
     /// As it was handed to the engine.
     pub bytes: Rc<[u8]>,
+    /// Its records, for a log that is compacted; else none.
+    pub keyed: Rc<[Keyed]>,
     /// Offset of its first record.
     pub base: Offset,
     /// Offset behind its last record.
@@ -34,6 +40,15 @@ pub struct Sent {
 }
 
 impl Sent {
+    /// The largest timestamp of its records.
+    ///
+    /// # Panics
+    /// When the bytes are not a batch.
+    pub fn timestamp(&self) -> i64 {
+        let (header, _) = BatchHeader::parse(&self.bytes).expect("what is sent is a batch");
+        header.max_timestamp.get()
+    }
+
     /// Whether `stored` is this batch: the same bytes, but for base offset and leader epoch, which the engine assigns.
     pub fn is_stored_as(&self, stored: &[u8]) -> bool {
         stored.len() == self.bytes.len()
@@ -81,12 +96,14 @@ pub struct LogModel {
     pub flushed: usize,
     /// What an acknowledgement promises.
     pub acknowledged: Promise,
-    /// A deletion of all records below it was acknowledged.
+    /// A deletion of all records below it was acknowledged, or somebody saw the log start there.
     pub start: Offset,
     /// A deletion of all records below it was asked for. Invariant: at least `start`.
     pub start_asked: Offset,
     /// Whether the log was deleted as a whole.
     pub presence: Presence,
+    /// What the log may lose by itself.
+    pub cleanup: Cleanup,
     /// How many times batches went from the end of the list because the engine gave their offsets to others.
     pub cuts: u64,
 }
@@ -170,6 +187,8 @@ impl LogModel {
     /// Only the first `count` batches are left.
     fn cut(&mut self, count: usize) {
         assert!(count >= self.certain, "{} batches were promised and {count} are left", self.certain);
+        // Retention may have counted what is lost now.
+        self.note_retention();
         if count < self.sent.len() {
             self.sent.truncate(count);
             self.cuts += 1;
@@ -290,6 +309,7 @@ impl Model {
     pub fn begin_life(&self) {
         for log in self.0.borrow_mut().logs.values_mut() {
             log.acknowledged = Promise::default();
+            log.cleanup.end_config();
         }
     }
 
@@ -297,6 +317,13 @@ impl Model {
     pub fn lose_power(&self) {
         for log in self.0.borrow_mut().logs.values_mut() {
             log.certain = log.flushed;
+        }
+    }
+
+    /// The time, in milliseconds since the epoch. It never goes back, even when a disk is looked at in another world.
+    pub fn advance(&self, now_ms: i64) {
+        for log in self.0.borrow_mut().logs.values_mut() {
+            log.cleanup.advance(now_ms);
         }
     }
 
@@ -320,7 +347,7 @@ mod tests {
 
     fn sent(identity: u64, base: i64, follows: Option<u64>) -> Sent {
         let (base, end) = (Offset::new(base), Offset::new(base + 1));
-        Sent { identity, bytes: [].into(), base, end, epoch: LeaderEpoch::new(0), follows }
+        Sent { identity, bytes: [].into(), keyed: [].into(), base, end, epoch: LeaderEpoch::new(0), follows }
     }
 
     fn log(identities: std::ops::Range<u64>) -> LogModel {

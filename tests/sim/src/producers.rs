@@ -50,7 +50,7 @@ fn run_one(seed: u64, dice: &Dice, operation: Operation, nth: u64) -> u64 {
     let operation =
         if flush_scope(seed) == millrace_runtime::FlushScope::Device { Operation::Write } else { operation };
     let plan = Plan {
-        config: Configs::draw(dice, 1).committed().of(partition(0)),
+        config: Configs::draw(dice, &[partition(0)]).committed().keeping().of(partition(0)),
         sizes: Sizes::draw(dice),
         fails: (dice.index(WINDOWS), operation, nth, dice.pick(&[Failure::Io, Failure::NoSpace])),
         crashes: dice.one_in(2),
@@ -181,7 +181,7 @@ impl Producer {
         let fields = ProducerFields { id: 4711, epoch: 3, base_sequence: self.sequence.get() };
         self.sequence.set(self.sequence.get() + i32::try_from(records).expect("a few records"));
         let bytes = batches::build_of(Some(fields), identity, sizes.bytes(&self.dice), records).into();
-        Parcel { identity, bytes, follows: self.last.replace(Some(identity)) }
+        Parcel { identity, bytes, keyed: [].into(), follows: self.last.replace(Some(identity)) }
     }
 
     /// Sends a window until all of it is acknowledged.

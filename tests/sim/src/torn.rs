@@ -69,7 +69,10 @@ fn interrupted(seed: u64, dice: &Dice, life: &Life) -> (DiskImage, Model) {
     };
     let main = async {
         match select(std::pin::pin!(running), std::pin::pin!(waiting)).await {
-            Either::Left(((), _)) | Either::Right(((), _)) => (machine.disk().fork(), model.fork()),
+            Either::Left(((), _)) | Either::Right(((), _)) => {
+                model.advance(env.clock().unix_ms());
+                (machine.disk().fork(), model.fork())
+            }
         }
     };
     world.run_until_crash(main).unwrap_or_else(|_| panic!("the power stays on until the image is taken"))

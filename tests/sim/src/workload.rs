@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_engine::log::config::{FlushPolicy, LogConfig};
+use millrace_engine::log::config::{CleanupPolicy, FlushPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_runtime::sim::Machine;
 use millrace_runtime::{Env, TaskClass, TaskHandle, Tasks};
@@ -16,7 +16,11 @@ use crate::batches::{self, BYTES_MIN};
 use crate::broker::Broker;
 use crate::client::{Client, Parcel, Weather};
 use crate::dice::Dice;
+use crate::keyed;
 use crate::model::Model;
+
+/// The topics of [`partition`] whose first byte is below are not compacted.
+const TOPICS_NOT_COMPACTED: u8 = 4;
 
 /// What the writers of one life do.
 #[derive(Clone, Debug)]
@@ -34,31 +38,25 @@ pub struct Workload {
 pub struct Configs(BTreeMap<PartitionId, LogConfig>);
 
 impl Configs {
-    /// Configurations for the first `partition_count` partitions: small segments, any flush policy.
-    pub fn draw(dice: &Dice, partition_count: usize) -> Self {
-        let config = |number| {
-            let config = LogConfig {
-                flush_policy: dice.pick(&[
-                    FlushPolicy::Commit,
-                    FlushPolicy::Commit,
-                    FlushPolicy::Commit,
-                    FlushPolicy::Interval,
-                    FlushPolicy::None,
-                ]),
-                segment_bytes: dice.pick(&[16, 16, 32, 64, 100, 256, 1 << 20]) * 1024,
-                // Identities count milliseconds.
-                segment_age_max: Duration::from_millis(dice.pick(&[40, 300, 1 << 40, 1 << 40, 1 << 40])),
-                ..LogConfig::default()
-            };
-            (partition(number), config)
-        };
-        Self((0..partition_count).map(config).collect())
+    /// Configurations for these partitions: small segments, any flush policy, often little that is kept.
+    pub fn draw(dice: &Dice, partitions: &[PartitionId]) -> Self {
+        Self(partitions.iter().map(|partition| (*partition, draw_config(dice, *partition))).collect())
     }
 
     /// The same, but everything acknowledged is on the device.
     #[must_use]
     pub fn committed(mut self) -> Self {
         self.0.values_mut().for_each(|config| config.flush_policy = FlushPolicy::Commit);
+        self
+    }
+
+    /// The same, but no log loses anything by itself.
+    #[must_use]
+    pub fn keeping(mut self) -> Self {
+        for config in self.0.values_mut() {
+            config.cleanup_policy = CleanupPolicy::Delete;
+            (config.retention_bytes, config.retention_age_max) = (None, None);
+        }
         self
     }
 
@@ -70,6 +68,37 @@ impl Configs {
     /// The configuration of one log.
     pub fn of(&self, id: PartitionId) -> LogConfig {
         self.0.get(&id).cloned().unwrap_or_default()
+    }
+}
+
+fn draw_config(dice: &Dice, partition: PartitionId) -> LogConfig {
+    let cleanup_policy = match is_compacted(partition) {
+        true if dice.one_in(4) => CleanupPolicy::CompactAndDelete,
+        true => CleanupPolicy::Compact,
+        false => CleanupPolicy::Delete,
+    };
+    let bounded = dice.one_in(2);
+    LogConfig {
+        flush_policy: dice.pick(&[
+            FlushPolicy::Commit,
+            FlushPolicy::Commit,
+            FlushPolicy::Commit,
+            FlushPolicy::Interval,
+            FlushPolicy::None,
+        ]),
+        cleanup_policy,
+        segment_bytes: dice.pick(&[16, 16, 32, 64, 100, 256, 1 << 20]) * 1024,
+        // Identities count milliseconds.
+        segment_age_max: Duration::from_millis(dice.pick(&[40, 300, 1 << 40, 1 << 40, 1 << 40])),
+        retention_bytes: dice.pick(&[None, Some(1), Some(30_000), Some(100_000)]).filter(|_| bounded),
+        retention_age_max: dice
+            .pick(&[None, Some(10), Some(60), Some(1000)])
+            .filter(|_| bounded)
+            .map(Duration::from_millis),
+        tombstone_age_max: Duration::from_millis(dice.pick(&[0, 10, 1 << 40])),
+        compaction_lag_min: Duration::from_millis(dice.pick(&[0, 0, 0, 15])),
+        dirty_permille_min: dice.pick(&[0, 0, 100, 500]),
+        ..LogConfig::default()
     }
 }
 
@@ -126,6 +155,16 @@ impl Sizes {
     }
 }
 
+/// The log that takes the place of the partition of the same number where it is compacted.
+pub fn compacted(number: usize) -> PartitionId {
+    partition(number + 3 * usize::from(TOPICS_NOT_COMPACTED))
+}
+
+/// Whether a partition's logs are to be compacted. That is so from the first to the last life.
+fn is_compacted(partition: PartitionId) -> bool {
+    partition.topic.as_bytes()[0] % 16 >= TOPICS_NOT_COMPACTED
+}
+
 /// The partition of a small number; neighbours may belong to different shards.
 pub fn partition(number: usize) -> PartitionId {
     let number = u8::try_from(number).expect("a handful of partitions");
@@ -136,13 +175,16 @@ impl Workload {
     /// Writers over the first `partition_count` partitions, `batch_count` batches each or so.
     pub fn draw(dice: &Dice, partition_count: usize, batch_count: usize, epoch: LeaderEpoch) -> Self {
         let mut writers = Vec::new();
+        let mut partitions = Vec::new();
         // Pieces that just fit the journal: a handful of them fills its ring faster than a checkpoint can empty it.
         let crowded = dice.one_in(4);
         for number in 0..partition_count {
+            let partition = if dice.one_in(3) { compacted(number) } else { partition(number) };
+            partitions.push(partition);
             let sizes = if crowded { Sizes::Between(8_000, 31_000) } else { Sizes::draw(dice) };
             for _ in 0..dice.pick(&[0, 1, 1, 1, 2]) {
                 writers.push(Writer {
-                    partition: partition(number),
+                    partition,
                     sizes,
                     batch_count: dice.size(1, batch_count),
                     waits_one_in: if crowded { 1 } else { dice.pick(&[1, 3, 20]) },
@@ -153,7 +195,7 @@ impl Workload {
                 });
             }
         }
-        Self { writers, configs: Configs::draw(dice, partition_count), epoch }
+        Self { writers, configs: Configs::draw(dice, &partitions), epoch }
     }
 
     /// Runs all writers to their end, answers included.
@@ -196,9 +238,15 @@ async fn write(client: Client, writer: Writer, config: LogConfig) {
             client.broker.store(id).room().await;
         }
         let identity = client.model.identity();
-        let records = if dice.one_in(3) { dice.size(1, 5) } else { 1 };
-        let bytes = batches::build(identity, writer.sizes.bytes(&dice), records).into();
-        let Some(answer) = client.append_until_taken(id, &Parcel { identity, bytes, follows: None }).await else {
+        let bytes = writer.sizes.bytes(&dice);
+        let (bytes, keyed) = if config.cleanup_policy.compacts() {
+            keyed::draw(&dice, identity, client.now_ms(), bytes)
+        } else {
+            let records = if dice.one_in(3) { dice.size(1, 5) } else { 1 };
+            (batches::build(identity, bytes, records).into(), [].into())
+        };
+        let Some(answer) = client.append_until_taken(id, &Parcel { identity, bytes, keyed, follows: None }).await
+        else {
             break;
         };
         let task = client.env.tasks().spawn(TaskClass::Network, answer.wait());

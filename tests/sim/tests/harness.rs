@@ -1,14 +1,18 @@
 //! Tests of the tests: what is broken on purpose is noticed, and a seed repeats bit for bit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
-use millrace_engine::model::Offset;
+use millrace_engine::log::config::{CleanupPolicy, LogConfig};
+use millrace_engine::model::{Offset, PartitionId};
 use millrace_sim::batches;
 use millrace_sim::broker::{DIRECTORY, Tuning};
+use millrace_sim::cleanup::Cleanup;
 use millrace_sim::dice::Dice;
+use millrace_sim::keyed::{self, Keyed};
 use millrace_sim::life::{Ending, Life, Outcome, Subject, epoch, world};
 use millrace_sim::model::{Model, Sent};
-use millrace_sim::workload::{Configs, Sizes, Workload, Writer, partition};
+use millrace_sim::workload::{Configs, Sizes, Workload, Writer, compacted, partition};
 use millrace_sim::{damage, faults, lives, sweep};
 
 /// Runs `body` for a number of seeds and returns how many times it panicked.
@@ -37,6 +41,15 @@ fn life(seed: u64, sizes: Sizes, ending: Ending) -> Life {
         ending,
         fault: None,
     }
+}
+
+/// A life whose writer's log is configured so, with upkeep every few milliseconds.
+fn kept_small(seed: u64, partition: PartitionId, config: &LogConfig) -> Life {
+    let mut life = life(seed, Sizes::Equal(3_000), Ending::Close);
+    life.tuning.upkeep_interval = Duration::from_millis(3);
+    life.workload.writers[0].partition = partition;
+    life.workload.configs = Configs::only(partition, LogConfig { segment_bytes: 16 * 1024, ..config.clone() });
+    life
 }
 
 /// Where the segment of the writer's partition is.
@@ -78,7 +91,15 @@ fn a_batch_that_is_gone_is_noticed() {
         model.with(partition(0), |log| {
             let base = log.end();
             let end = Offset::new(base.get() + 1);
-            log.sent.push(Sent { identity: 0, bytes: bytes.into(), base, end, epoch: epoch(0), follows: None });
+            log.sent.push(Sent {
+                identity: 0,
+                bytes: bytes.into(),
+                keyed: [].into(),
+                base,
+                end,
+                epoch: epoch(0),
+                follows: None,
+            });
             log.promise(log.sent.len());
         });
         subject.live(&life(seed, Sizes::Equal(600), Ending::Close));
@@ -112,6 +133,67 @@ fn bytes_that_changed_are_noticed() {
         let writes = life(seed, Sizes::Equal(512), Ending::Close);
         subject.live(&writes);
         world.disk().flip_bit(segment(), 4096 + 300, 2);
+        subject.live(&writes.idle());
+    });
+    assert_eq!(noticed, 10);
+}
+
+#[test]
+fn records_that_retention_should_have_kept_are_noticed() {
+    let noticed = panics(10, |seed| {
+        let (world, model) = (world(seed), Model::default());
+        let mut subject = Subject::new(&world, &model);
+        let config = LogConfig { retention_bytes: Some(10_000), ..LogConfig::default() };
+        let writes = kept_small(seed, partition(0), &config);
+        subject.live(&writes);
+        model.with(partition(0), |log| {
+            assert!(log.start > Offset::ZERO, "retention has done something");
+            // As if it had been told to keep everything, and nobody had seen that it does not.
+            log.cleanup = Cleanup::default();
+            (log.start, log.start_asked) = (Offset::ZERO, Offset::ZERO);
+        });
+        subject.live(&writes.idle());
+    });
+    assert_eq!(noticed, 10);
+}
+
+#[test]
+fn a_start_that_falls_back_is_noticed() {
+    let noticed = panics(10, |seed| {
+        let (world, model) = (world(seed), Model::default());
+        let mut subject = Subject::new(&world, &model);
+        let config = LogConfig { retention_bytes: Some(10_000), ..LogConfig::default() };
+        let writes = kept_small(seed, partition(0), &config);
+        subject.live(&writes);
+        // Somebody was told of a start that the engine never had.
+        model.with(partition(0), |log| (log.start, log.start_asked) = (log.end(), log.end()));
+        subject.live(&writes.idle());
+    });
+    assert_eq!(noticed, 10);
+}
+
+#[test]
+fn a_value_that_compaction_should_have_kept_is_noticed() {
+    let noticed = panics(10, |seed| {
+        let (world, model) = (world(seed), Model::default());
+        let mut subject = Subject::new(&world, &model);
+        let cleanup_policy = CleanupPolicy::Compact;
+        let config = LogConfig { cleanup_policy, dirty_permille_min: 0, ..LogConfig::default() };
+        let writes = kept_small(seed, compacted(0), &config);
+        subject.live(&writes);
+        // As if what others replaced in the first half had had keys of its own. It is gone: nothing else gives it away.
+        model.with(compacted(0), |log| {
+            let half = log.sent.len() / 2;
+            let newest = keyed::newest(&log.sent[..half]);
+            for batch in &mut log.sent[..half] {
+                let offsets = (batch.base.get()..).map(Offset::new);
+                let own_key = |(offset, record): (Offset, &Keyed)| {
+                    let replaced = newest[&record.key] > offset;
+                    Keyed { key: record.key + if replaced { 100 } else { 0 }, ..record.clone() }
+                };
+                batch.keyed = offsets.zip(batch.keyed.iter()).map(own_key).collect();
+            }
+        });
         subject.live(&writes.idle());
     });
     assert_eq!(noticed, 10);
