@@ -118,3 +118,6 @@ impl Step<'_> {
         self.outcome.refuse(token, error);
     }
 }
+
+#[cfg(test)]
+mod tests;

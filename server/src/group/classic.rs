@@ -98,9 +98,9 @@ impl State {
     }
 }
 
-impl Classic {
+impl Default for Classic {
     /// A group without members.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             state: State::Empty,
             state_since_unix_ms: None,
@@ -117,14 +117,18 @@ impl Classic {
             subscribed: None,
         }
     }
+}
 
+impl Classic {
     /// The group as it was stored. Its members get their timers by [`Classic::resume`].
     pub fn from_stored(value: &GroupMetadataValue<'_>) -> Self {
-        let mut group = Self::new();
-        group.protocol_type = Some(value.protocol_type.to_owned()).filter(|text| !text.is_empty());
-        group.protocol = value.protocol.map(str::to_owned);
-        group.generation = value.generation;
-        group.state_since_unix_ms = Some(value.current_state_timestamp).filter(|time| *time >= 0);
+        let mut group = Self {
+            protocol_type: Some(value.protocol_type.to_owned()).filter(|text| !text.is_empty()),
+            protocol: value.protocol.map(str::to_owned),
+            generation: value.generation,
+            state_since_unix_ms: Some(value.current_state_timestamp).filter(|time| *time >= 0),
+            ..Self::default()
+        };
         for stored in &value.members {
             let member = Member::from_stored(stored, value.protocol.unwrap_or_default());
             if let Some(instance) = &member.instance_id {
@@ -197,17 +201,14 @@ impl Classic {
 
     /// A member says that it is still there.
     pub(super) fn heartbeat(&mut self, step: &mut Step<'_>, token: Token, member: &Membership) {
-        let answer = match self.check_member(member) {
-            Err(error) => Answer::Refused(error),
-            Ok(()) => {
-                self.known(&member.member_id).touch(step.now);
-                match self.state {
-                    State::PreparingRebalance => Answer::Refused(ErrorCode::RebalanceInProgress),
-                    State::Empty | State::CompletingRebalance | State::Stable => Answer::Alive,
-                }
-            }
-        };
-        step.answer(token, answer);
+        if let Err(error) = self.check_member(member) {
+            return step.refuse(token, error);
+        }
+        self.known(&member.member_id).touch(step.now);
+        match self.state {
+            State::PreparingRebalance => step.refuse(token, ErrorCode::RebalanceInProgress),
+            State::Empty | State::CompletingRebalance | State::Stable => step.answer(token, Answer::Alive),
+        }
     }
 
     /// Members go, each by itself.

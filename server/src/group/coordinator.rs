@@ -52,7 +52,7 @@ pub enum Protocol {
 
 impl Group {
     fn new() -> Self {
-        let protocol = Protocol::Classic(Classic::new());
+        let protocol = Protocol::Classic(Classic::default());
         Self { protocol, offsets: Offsets::default(), armed_ms: None, bytes: 0 }
     }
 
@@ -99,7 +99,7 @@ impl Coordinator {
             }
             Stored::Group(key, None) => {
                 if let Some(group) = self.groups.get_mut(key.group) {
-                    group.protocol = Protocol::Classic(Classic::new());
+                    group.protocol = Protocol::Classic(Classic::default());
                 }
                 key.group
             }
@@ -340,10 +340,8 @@ impl Coordinator {
             return outcome.refuse(token, ErrorCode::NonEmptyGroup);
         }
         let is_read = |place: &TopicPartition| group.known_classic().is_subscribed(&place.topic);
-        let results = places.iter().map(|place| match is_read(place) {
-            true => ErrorCode::GroupSubscribedToTopic,
-            false => ErrorCode::None,
-        });
+        let decide = |is_read: bool| if is_read { ErrorCode::GroupSubscribedToTopic } else { ErrorCode::None };
+        let results = places.iter().map(|place| decide(is_read(place)));
         let results: Vec<_> = results.collect();
         let free = places.into_iter().zip(&results).filter(|(_, result)| **result == ErrorCode::None);
         let free: Vec<_> = free.map(|(place, _)| place).collect();

@@ -113,7 +113,7 @@ pub struct Commit {
     pub member: Membership,
     /// How long to keep them; `None` is as long as the broker does.
     pub retention_ms: Option<i64>,
-    /// What to do about a generation of a group that is not there: newer clients know GROUP_ID_NOT_FOUND.
+    /// What to do about a generation of a group that is not there: newer clients know `GROUP_ID_NOT_FOUND`.
     pub knows_missing_group: bool,
     /// The offsets.
     pub offsets: Vec<CommitOffset>,

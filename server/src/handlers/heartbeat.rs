@@ -23,9 +23,8 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
         Answer::Refused(ErrorCode::GroupAuthorizationFailed)
     };
     let error = match &answer {
-        Answer::Alive => ErrorCode::None,
         // A member of a group that is being read back is still a member (as in Kafka).
-        Answer::Refused(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
+        Answer::Alive | Answer::Refused(ErrorCode::CoordinatorLoadInProgress) => ErrorCode::None,
         Answer::Refused(error) => *error,
         other => coordinator::mismatch(other),
     };

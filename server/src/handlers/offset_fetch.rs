@@ -42,7 +42,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     // Version 1 has no error of its own: it stands with each partition.
     let topics = topics.into_iter().map(|topic| OffsetFetchResponseTopic {
         name: topic.name,
-        partitions: topic.partitions.into_iter().map(older).collect(),
+        partitions: topic.partitions.iter().map(older).collect(),
     });
     let topics = topics.collect();
     context.answer(writer, &OffsetFetchResponse { topics, error_code, ..OffsetFetchResponse::default() })
@@ -149,6 +149,10 @@ fn gather<E: Env>(context: &Context<'_, E>, offsets: Vec<FetchedOffset>) -> Vec<
             // It has no id by which it could be told.
             continue;
         }
+        if topic_id.is_some_and(|topic_id| offset.topic_id != Uuid::ZERO && offset.topic_id != topic_id) {
+            // It was committed for a former topic of the name.
+            continue;
+        }
         if topics.last().is_none_or(|topic| topic.name != *name) {
             let topic_id = topic_id.unwrap_or_default();
             topics.push(FetchedTopic { name: name.clone(), topic_id, partitions: Vec::new() });
@@ -179,7 +183,7 @@ fn respond<'a>(group_id: &'a str, fetched: &'a Fetched) -> OffsetFetchResponseGr
     OffsetFetchResponseGroup { group_id, topics: topics.collect(), error_code: fetched.error.code() }
 }
 
-fn older(partition: OffsetFetchResponsePartitions<'_>) -> OffsetFetchResponsePartition<'_> {
+fn older<'a>(partition: &OffsetFetchResponsePartitions<'a>) -> OffsetFetchResponsePartition<'a> {
     OffsetFetchResponsePartition {
         partition_index: partition.partition_index,
         committed_offset: partition.committed_offset,

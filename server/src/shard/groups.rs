@@ -5,7 +5,7 @@
 //! ```
 //!
 //! 1. A seat is made when the image gives the shard the partition. Until the partition is read back its groups answer
-//!    COORDINATOR_LOAD_IN_PROGRESS. One partition of the shard is read at a time, so reading takes bounded memory.
+//!    `COORDINATOR_LOAD_IN_PROGRESS`. One partition of the shard is read at a time, so reading takes bounded memory.
 //! 2. A question is decided on at once. What it leads to is queued behind everything before it, so no answer leaves before
 //!    what it was decided on is durable. Nothing is queued while nothing is being written.
 //! 3. When an append fails, everybody who waits is refused, the coordinator is thrown away, and the partition is read again.

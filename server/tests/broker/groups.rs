@@ -19,7 +19,7 @@ use millrace_protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponse,
 };
 use millrace_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
-use millrace_protocol::wire::Writer;
+use millrace_protocol::wire::{Uuid, Writer};
 use millrace_runtime::sim::SimEnv;
 use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
 
@@ -35,7 +35,7 @@ fn code(code: i16) -> ErrorCode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Member {
     group: String,
-    member_id: String,
+    id: String,
     generation: i32,
     leader: String,
     others: Vec<String>,
@@ -79,13 +79,13 @@ async fn join(client: &mut Client<SimEnv>, group: &str, member_id: &str) -> Resu
             ErrorCode::None => {
                 return Ok(Member {
                     group: group.to_owned(),
-                    member_id: response.member_id.to_owned(),
+                    id: response.member_id.to_owned(),
                     generation: response.generation_id,
                     leader: response.leader.to_owned(),
                     others: response.members.iter().map(|member| member.member_id.to_owned()).collect(),
                 });
             }
-            ErrorCode::MemberIdRequired => member_id = response.member_id.to_owned(),
+            ErrorCode::MemberIdRequired => response.member_id.clone_into(&mut member_id),
             error => return Err(error),
         }
     }
@@ -99,7 +99,7 @@ async fn sync(client: &mut Client<SimEnv>, member: &Member) -> Result<Vec<u8>, E
     let request = SyncGroupRequest {
         group_id: &member.group,
         generation_id: member.generation,
-        member_id: &member.member_id,
+        member_id: &member.id,
         assignments: assignments.collect(),
         ..SyncGroupRequest::default()
     };
@@ -115,7 +115,7 @@ async fn heartbeat(client: &mut Client<SimEnv>, member: &Member) -> ErrorCode {
     let request = HeartbeatRequest {
         group_id: &member.group,
         generation_id: member.generation,
-        member_id: &member.member_id,
+        member_id: &member.id,
         ..HeartbeatRequest::default()
     };
     let answer = client.call(3, &request).await;
@@ -140,7 +140,7 @@ async fn commit(
     let request = OffsetCommitRequest {
         group_id: &member.group,
         generation_id_or_member_epoch: member.generation,
-        member_id: &member.member_id,
+        member_id: &member.id,
         topics,
         ..OffsetCommitRequest::default()
     };
@@ -194,7 +194,7 @@ async fn join_two(
         env.tasks().spawn(TaskClass::Network, async move {
             let member = join(&mut client, group, "").await.unwrap();
             let part = sync(&mut client, &member).await.unwrap();
-            assert_eq!(part, member.member_id.as_bytes(), "everybody gets their own part");
+            assert_eq!(part, member.id.as_bytes(), "everybody gets their own part");
             (client, member)
         })
     };
@@ -261,7 +261,7 @@ fn what_was_answered_is_there_after_a_crash() {
         assert_eq!(state(&mut client, "readers").await, ("Stable".to_owned(), 1));
         // The member goes on where it was.
         assert_eq!(heartbeat(&mut client, &member).await, ErrorCode::None);
-        assert_eq!(sync(&mut client, &member).await, Ok(member.member_id.clone().into_bytes()));
+        assert_eq!(sync(&mut client, &member).await, Ok(member.id.clone().into_bytes()));
         assert_eq!(commit(&mut client, &member, "weather", &[0], 21).await, [ErrorCode::None]);
         // And it expires if it does not.
         env.clock().sleep(Duration::from_secs(12)).await;
@@ -292,7 +292,7 @@ fn a_member_whose_connection_closes_while_it_joins_holds_nobody_up_for_long() {
         sync(&mut client, &member).await.unwrap();
         let waited = env.clock().now() - before;
         assert!(waited < Duration::from_secs(30), "{waited:?}");
-        assert_eq!(member.others, [member.member_id.clone()]);
+        assert_eq!(member.others, std::slice::from_ref(&member.id));
         broker.stop().await;
     });
 }
@@ -324,7 +324,7 @@ fn a_follower_waits_for_its_leader_and_a_new_member_sends_all_back() {
         assert_eq!(state(&mut client, "readers").await.0, "CompletingRebalance");
         sync(&mut leader, &leader_member).await.unwrap();
         let (mut follower, follower_member, part) = waiting.join().await;
-        assert_eq!(part, Ok(follower_member.member_id.clone().into_bytes()));
+        assert_eq!(part, Ok(follower_member.id.clone().into_bytes()));
 
         // A third one comes: the others hear of it by their heartbeats, and join again.
         let third = spawn_join(connect().await);
@@ -333,9 +333,9 @@ fn a_follower_waits_for_its_leader_and_a_new_member_sends_all_back() {
         // What was read may still be committed.
         assert_eq!(commit(&mut follower, &follower_member, "weather", &[0], 7).await, [ErrorCode::None]);
         let again = env.tasks().spawn(TaskClass::Network, async move {
-            join(&mut leader, "readers", &leader_member.member_id).await.unwrap().generation
+            join(&mut leader, "readers", &leader_member.id).await.unwrap().generation
         });
-        let generation = join(&mut follower, "readers", &follower_member.member_id).await.unwrap().generation;
+        let generation = join(&mut follower, "readers", &follower_member.id).await.unwrap().generation;
         assert_eq!((generation, again.join().await, third.join().await.1.generation), (2, 2, 2));
         broker.stop().await;
     });
@@ -371,7 +371,7 @@ fn groups_are_listed_described_left_and_deleted() {
         let codes: Vec<_> = response.results.iter().map(|result| code(result.error_code)).collect();
         assert_eq!(codes, [ErrorCode::None, ErrorCode::NonEmptyGroup, ErrorCode::GroupIdNotFound]);
         assert_eq!(committed(&mut client, "a", "weather", &[0]).await, Ok(vec![-1]));
-        let members = vec![MemberIdentity { member_id: &member.member_id, ..MemberIdentity::default() }];
+        let members = vec![MemberIdentity { member_id: &member.id, ..MemberIdentity::default() }];
         let answer = client.call(4, &LeaveGroupRequest { group_id: "readers", members, ..Default::default() }).await;
         let response: LeaveGroupResponse<'_> = answer.decode(4);
         assert_eq!((response.error_code, response.members[0].error_code), (0, 0));
@@ -408,7 +408,7 @@ fn offsets_are_fetched_and_committed_in_every_version() {
             };
             let topic = OffsetCommitRequestTopic {
                 name: if version < 10 { "weather" } else { "" },
-                topic_id: if version < 10 { Default::default() } else { topic_id },
+                topic_id: if version < 10 { Uuid::ZERO } else { topic_id },
                 partitions: vec![partition(0), partition(9)],
             };
             let request = OffsetCommitRequest {
@@ -435,7 +435,7 @@ fn offsets_are_fetched_and_committed_in_every_version() {
         for version in 8..=10 {
             let topics = OffsetFetchRequestTopics {
                 name: if version < 10 { "weather" } else { "" },
-                topic_id: if version < 10 { Default::default() } else { topic_id },
+                topic_id: if version < 10 { Uuid::ZERO } else { topic_id },
                 partition_indexes: vec![0, 3],
             };
             let group = |group_id, topics| OffsetFetchRequestGroup { group_id, topics, ..Default::default() };

@@ -24,9 +24,8 @@ impl Classic {
         for member_id in &silent {
             self.remove(step, member_id);
         }
-        if !silent.is_empty() {
-            self.follow_removal(step);
-        } else if self.pending.len() < pending_count && self.state == State::PreparingRebalance {
+        let is_awaited_less = self.pending.len() < pending_count && self.state == State::PreparingRebalance;
+        if !silent.is_empty() || is_awaited_less {
             self.follow_removal(step);
         }
 

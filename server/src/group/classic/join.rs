@@ -1,7 +1,6 @@
 //! JoinGroup: who may join, and what that does to the group.
 
 use millrace_protocol::error_code::ErrorCode;
-use millrace_protocol::wire::Uuid;
 
 use super::member::{Member, Waits};
 use super::{Classic, Rebalance, State};
@@ -49,11 +48,10 @@ impl Classic {
     }
 
     fn join_as_new(&mut self, step: &mut Step<'_>, token: Token, join: Join) {
-        let unique = Uuid(join.fresh_id.to_be_bytes());
-        let member_id = format!("{}-{}", join.instance_id.as_ref().unwrap_or(&join.client_id), dashed(unique));
+        let member_id = format!("{}-{}", join.instance_id.as_ref().unwrap_or(&join.client_id), dashed(join.fresh_id));
         if let Some(instance) = &join.instance_id {
             return match self.static_members.get(instance).cloned() {
-                Some(former_id) => self.replace(step, token, join, &former_id, member_id),
+                Some(former_id) => self.replace(step, token, join, &former_id, &member_id),
                 None => self.add(step, token, join, member_id),
             };
         }
@@ -116,33 +114,33 @@ impl Classic {
     }
 
     /// A static member is back after a restart, under a new id (KIP-345).
-    fn replace(&mut self, step: &mut Step<'_>, token: Token, join: Join, former_id: &str, member_id: String) {
+    fn replace(&mut self, step: &mut Step<'_>, token: Token, join: Join, former_id: &str, member_id: &str) {
         let mut member = self.members.remove(former_id).expect("names of static members are of members");
         if let Some(former) = member.waits.token() {
             step.refuse(former, ErrorCode::FencedInstanceId);
         }
         member.waits = Waits::Nothing;
         member.is_new = false;
-        member.id.clone_from(&member_id);
+        member_id.clone_into(&mut member.id);
         let (former_leader, can_skip) = (self.leader.clone(), join.can_skip_assignment);
         if self.is_leader(former_id) {
-            self.leader = Some(member_id.clone());
+            self.leader = Some(member_id.to_owned());
         }
         if self.unsynced.remove(former_id) {
-            self.unsynced.insert(member_id.clone());
+            self.unsynced.insert(member_id.to_owned());
         }
         let instance = member.instance_id.clone().expect("it is a static member");
-        self.static_members.insert(instance, member_id.clone());
+        self.static_members.insert(instance, member_id.to_owned());
         member.update(join);
         member.touch(step.now);
-        self.members.insert(member_id.clone(), member);
+        self.members.insert(member_id.to_owned(), member);
 
         if self.state == State::Stable && self.vote() == self.protocol {
             // Nothing changes for anybody: it gets its old part back without a rebalance.
             step.outcome.records.push(self.stored(step.group));
-            let mut joined = self.joined(&member_id);
+            let mut joined = self.joined(member_id);
             if can_skip {
-                joined.skip_assignment = self.is_leader(&member_id);
+                joined.skip_assignment = self.is_leader(member_id);
             } else {
                 // A client that does not know that it may skip the assignment must not learn that it leads.
                 joined.leader = former_leader.unwrap_or_default();
@@ -150,7 +148,7 @@ impl Classic {
             }
             return step.answer(token, Answer::Joined(joined));
         }
-        self.known(&member_id).waits = Waits::Join(token);
+        self.known(member_id).waits = Waits::Join(token);
         self.rebalance_or_complete(step);
     }
 
@@ -182,7 +180,7 @@ pub(super) fn supersede(step: &mut Step<'_>, member: &mut Member) {
 }
 
 /// The id as people write it.
-fn dashed(id: Uuid) -> String {
-    let hex: String = id.0.iter().map(|byte| format!("{byte:02x}")).collect();
+fn dashed(id: u128) -> String {
+    let hex = format!("{id:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }

@@ -126,9 +126,11 @@ impl<E: Env> Seat<E> {
 pub(super) fn start<E: Env>(shard: &Shard<E>, seat: Rc<Seat<E>>) {
     let own = shard.clone();
     shard.tasks().spawn("group coordinator", TaskClass::Metadata, async move {
+        let mut pause = LOAD_PAUSE_MIN;
         while !seat.is_over(&own) {
             match load(&own, &seat).await {
                 Ok(Some(coordinator)) => {
+                    pause = LOAD_PAUSE_MIN;
                     own.groups().expect(coordinator.next_deadline_ms());
                     *seat.coordinator.borrow_mut() = Some(coordinator);
                     write_all(&own, &seat).await;
@@ -137,8 +139,9 @@ pub(super) fn start<E: Env>(shard: &Shard<E>, seat: Rc<Seat<E>>) {
                 Err(error) => {
                     let (shard, partition) = (own.index(), seat.id);
                     tracing::error!(%shard, %partition, %error, "groups cannot be read back; trying again");
-                    let pause = own.env().clock().sleep(LOAD_PAUSE);
-                    select(std::pin::pin!(pause), std::pin::pin!(own.reached(Stage::Closing))).await;
+                    let sleep = own.env().clock().sleep(pause);
+                    select(std::pin::pin!(sleep), std::pin::pin!(own.reached(Stage::Closing))).await;
+                    pause = (2 * pause).min(LOAD_PAUSE_MAX);
                 }
             }
         }
@@ -262,5 +265,7 @@ enum LoadError {
 
 /// Bytes read at once.
 const LOAD_BYTES: usize = 256 << 10;
-/// How long a partition that cannot be read is left alone.
-const LOAD_PAUSE: Duration = Duration::from_secs(1);
+/// How long a partition that cannot be read is left alone, at first,
+const LOAD_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// and in the end.
+const LOAD_PAUSE_MAX: Duration = Duration::from_mins(1);
