@@ -25,7 +25,7 @@ use millrace_protocol::group_data::consumer_protocol_subscription::ConsumerProto
 use millrace_protocol::group_data::group_metadata::{GroupMetadataValue, MemberMetadata};
 use millrace_protocol::wire::Reader;
 
-use self::member::{Member, Waits};
+use self::member::{MEMBER_BYTES, Member, Waits, bytes_of};
 use super::offsets::UnusedSince;
 use super::records::Record;
 use super::request::{Answer, Commit, DescribedMember, Description, Leaver, LeftMember, Membership};
@@ -258,9 +258,9 @@ impl Classic {
         if member.generation < 0 && self.state == State::Empty {
             return Ok(());
         }
-        if member.member_id.is_empty() && member.instance_id.is_none() {
+        if member.generation < 0 && member.member_id.is_empty() && member.instance_id.is_none() {
             // Somebody who is no member may not interfere with those who are.
-            return if self.state == State::Empty { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
+            return Err(ErrorCode::UnknownMemberId);
         }
         self.check_member(member)?;
         if self.state == State::CompletingRebalance {
@@ -305,6 +305,16 @@ impl Classic {
     /// Everyone who waits for an answer.
     pub fn waiting(&self) -> impl Iterator<Item = Token> {
         self.members.values().filter_map(|member| member.waits.token())
+    }
+
+    /// Memory that a member takes by what it says about itself; nothing for one that is not there.
+    pub fn protocol_bytes(&self, member_id: &str) -> usize {
+        self.members.get(member_id).map_or(0, |member| bytes_of(&member.protocols) + MEMBER_BYTES)
+    }
+
+    /// Memory of what the leader assigned.
+    pub fn assignment_bytes(&self) -> usize {
+        self.members.values().map(|member| member.assignment.len()).sum()
     }
 
     /// Memory it takes, roughly.

@@ -135,7 +135,8 @@ impl Coordinator {
             Question::Sync(sync) => {
                 // What the leader assigns is kept; a leader without room for it gets another try later.
                 let bytes: usize = sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum();
-                if bytes > room_bytes {
+                let known = self.groups.get(&name).map_or(0, |group| group.known_classic().assignment_bytes());
+                if bytes > room_bytes.saturating_add(known) {
                     outcome.refuse(token, ErrorCode::CoordinatorNotAvailable);
                     return outcome;
                 }
@@ -248,7 +249,11 @@ impl Coordinator {
         if !join.member_id.is_empty() && !self.groups.contains_key(name) {
             return outcome.refuse(token, ErrorCode::UnknownMemberId);
         }
-        if bytes_of(&join.protocols) + MEMBER_BYTES + GROUP_BYTES > room_bytes {
+        // Who is in already may stay.
+        let known_bytes =
+            self.groups.get(name).map_or(0, |group| group.known_classic().protocol_bytes(&join.member_id));
+        let new_bytes = if known_bytes > 0 { MEMBER_BYTES } else { MEMBER_BYTES + GROUP_BYTES };
+        if bytes_of(&join.protocols) + new_bytes > room_bytes.saturating_add(known_bytes) {
             return outcome.refuse(token, ErrorCode::CoordinatorNotAvailable);
         }
         let group = self.groups.entry(name.to_owned()).or_insert_with(Group::new);
@@ -282,9 +287,10 @@ impl Coordinator {
             None if commit.knows_missing_group => Err(ErrorCode::GroupIdNotFound),
             None => Err(ErrorCode::IllegalGeneration),
         };
-        let size = |offset: &CommitOffset| Offsets::bytes_of(&offset.place.topic, &offset.metadata);
-        let bytes = commit.offsets.iter().map(size).sum::<usize>() + GROUP_BYTES;
-        // What replaces something takes no room, but to tell costs more than to wait for some.
+        let nothing = Offsets::default();
+        let known = self.groups.get(name).map_or(&nothing, |group| &group.offsets);
+        let growth = |offset: &CommitOffset| known.growth_bytes(&offset.place, &offset.metadata);
+        let bytes: usize = commit.offsets.iter().map(growth).sum();
         let checked = checked.and(if bytes > room_bytes { Err(ErrorCode::CoordinatorNotAvailable) } else { Ok(()) });
         if let Err(error) = checked {
             return outcome.refuse(token, error);

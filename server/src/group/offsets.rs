@@ -156,9 +156,13 @@ impl Offsets {
         self.bytes
     }
 
-    /// Memory that one more offset takes at most, roughly.
-    pub fn bytes_of(topic: &str, metadata: &str) -> usize {
-        TOPIC_BYTES + topic.len() + COMMITTED_BYTES + metadata.len()
+    /// Memory that an offset takes besides what it replaces, roughly and at most.
+    pub fn growth_bytes(&self, place: &TopicPartition, metadata: &str) -> usize {
+        let topic = self.by_topic.get(&place.topic);
+        match topic.and_then(|partitions| partitions.get(&place.partition)) {
+            Some(replaced) => metadata.len().saturating_sub(replaced.metadata.len()),
+            None => TOPIC_BYTES + place.topic.len() + COMMITTED_BYTES + metadata.len(),
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = (TopicPartition, &Committed)> {

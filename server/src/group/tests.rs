@@ -298,10 +298,8 @@ impl Scene {
                 Question::Commit(Commit { member, retention_ms, knows_missing_group, offsets })
             }
             "fetch" => {
-                let wanted = |text: &str| WantedOffset {
-                    place: place(text),
-                    topic_id: Uuid([words.number("topic-id", 0); 16]),
-                };
+                let wanted =
+                    |text: &str| WantedOffset { place: place(text), topic_id: Uuid([words.number("topic-id", 0); 16]) };
                 let wanted: Vec<_> = words.list("offsets").into_iter().map(wanted).collect();
                 Question::Fetch(Some(wanted).filter(|wanted| !wanted.is_empty()))
             }
@@ -384,9 +382,8 @@ fn describe_answer(answer: &Answer) -> String {
         Answer::Left(left) => names(&left.iter().map(|left| left.error).collect::<Vec<_>>()),
         Answer::Committed(errors) | Answer::OffsetsDeleted(errors) => names(errors),
         Answer::Fetched(offsets) => {
-            let offset = |offset: &FetchedOffset| {
-                format!("{}/{}={}", offset.place.topic, offset.place.partition, offset.offset)
-            };
+            let offset =
+                |offset: &FetchedOffset| format!("{}/{}={}", offset.place.topic, offset.place.partition, offset.offset);
             format!("[{}]", offsets.iter().map(offset).collect::<Vec<_>>().join(" "))
         }
         Answer::Described(described) => {
