@@ -21,7 +21,7 @@ use crate::client::{Client, batch, fetch_request, produce_request};
 use crate::start::{Running, client_env};
 use crate::{each_seed, each_seed_of};
 
-const SETTINGS: &[&str] = &["millrace.reserve.bytes=8MiB", "log.retention.ms=-1"];
+pub(crate) const SETTINGS: &[&str] = &["millrace.reserve.bytes=8MiB", "log.retention.ms=-1"];
 /// Batches of each partition, and bytes of each: a topic takes about 50 MiB, in segments of 1 MiB.
 const BATCH_COUNT: usize = 14;
 const BATCH_BYTES: usize = 900_000;
@@ -35,7 +35,7 @@ async fn pause(world: &World, time: Duration) {
 }
 
 /// Makes a topic of small segments; gives the error.
-async fn create(client: &mut Client<SimEnv>, name: &str) -> i16 {
+pub(crate) async fn create(client: &mut Client<SimEnv>, name: &str) -> i16 {
     let configs = vec![CreatableTopicConfig { name: "segment.bytes", value: Some("1048576") }];
     let topic = CreatableTopic {
         name,
@@ -60,7 +60,7 @@ async fn fill(client: &mut Client<SimEnv>, topic: &str) {
 }
 
 /// Another program takes all of the disk that is free, but one MiB, and again what the broker gives back then.
-async fn take_free_space(world: &World) {
+pub(crate) async fn take_free_space(world: &World) {
     const LARGE_BYTES: u64 = 1 << 40;
     const LEFT_BYTES: u64 = 1 << 20;
     let disk = world.machine(0).disk();
@@ -73,7 +73,7 @@ async fn take_free_space(world: &World) {
 }
 
 /// Produces to both shards; gives the errors, and for how long the client is to send nothing.
-async fn produce(client: &mut Client<SimEnv>, topic: &str) -> ([i16; 2], i32) {
+pub(crate) async fn produce(client: &mut Client<SimEnv>, topic: &str) -> ([i16; 2], i32) {
     let small = batch(&[b"small"]);
     let answer = client.call(9, &produce_request(topic, &[(0, &small), (1, &small)], -1)).await;
     let response: ProduceResponse<'_> = answer.decode(9);
@@ -81,7 +81,7 @@ async fn produce(client: &mut Client<SimEnv>, topic: &str) -> ([i16; 2], i32) {
     ([results[0].error_code, results[1].error_code], response.throttle_time_ms)
 }
 
-const REFUSED: [i16; 2] = [ErrorCode::KafkaStorageError.code(); 2];
+pub(crate) const REFUSED: [i16; 2] = [ErrorCode::KafkaStorageError.code(); 2];
 
 #[test]
 fn deleting_goes_on_and_lets_producers_go_on() {

@@ -12,20 +12,22 @@ use millrace_protocol::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse
 use millrace_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use millrace_protocol::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity};
 use millrace_protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
+use millrace_protocol::messages::metadata::{MetadataRequest, MetadataResponse};
 use millrace_protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
 };
 use millrace_protocol::messages::offset_fetch::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics, OffsetFetchResponse,
 };
+use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 use millrace_protocol::wire::{Uuid, Writer};
-use millrace_runtime::sim::SimEnv;
+use millrace_runtime::sim::{Failure, Operation, SimEnv};
 use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
 
-use crate::client::Client;
+use crate::client::{Client, batch, produce_request};
 use crate::start::{Running, client_env};
-use crate::{PARTITIONS, each_seed};
+use crate::{PARTITIONS, each_seed, each_seed_of, full_disk};
 
 fn code(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap()
@@ -478,5 +480,101 @@ fn a_broker_that_stops_lets_those_go_who_wait() {
             let response: JoinGroupResponse<'_> = answer.decode(2);
             assert_eq!(response.error_code, ErrorCode::NotCoordinator.code());
         }
+    });
+}
+
+#[test]
+fn groups_go_on_while_the_disk_is_full() {
+    each_seed_of(0..3, async |world| {
+        let broker = Running::start(world, full_disk::SETTINGS).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        assert_eq!(full_disk::create(&mut client, "weather").await, 0);
+        for group in ["g1", "g2", "g3", "readers"] {
+            settle(&mut client, &env, group).await;
+        }
+        let member = join(&mut client, "readers", "").await.unwrap();
+        sync(&mut client, &member).await.unwrap();
+        full_disk::take_free_space(world).await;
+        assert_eq!(full_disk::produce(&mut client, "weather").await.0, full_disk::REFUSED);
+        // Both shards, one group that stores for the first time, and a member that has been there.
+        for group in ["g1", "g2", "g3"] {
+            assert_eq!(commit(&mut client, &nobody(group), "weather", &[0], 5).await, [ErrorCode::None]);
+        }
+        let member = join(&mut client, "readers", "").await.unwrap_or(member);
+        sync(&mut client, &member).await.unwrap();
+        assert_eq!(commit(&mut client, &member, "weather", &[0], 5).await, [ErrorCode::None]);
+        world.machine(0).kill();
+        drop(broker);
+        let broker = Running::start(world, full_disk::SETTINGS).await;
+        let mut client = Client::connect(&env, broker.address).await;
+        for group in ["g1", "g2", "g3", "readers"] {
+            settle(&mut client, &env, group).await;
+            assert_eq!(committed(&mut client, group, "weather", &[0]).await, Ok(vec![5]));
+        }
+        client.close();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_and_read_back() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        settle(&mut client, &env, "readers").await;
+        assert_eq!(commit(&mut client, &nobody("readers"), "weather", &[0], 1).await, [ErrorCode::None]);
+        world.machine(0).faults().fail_nth(Some(Operation::SyncData), 1 + world.seed() % 3, Failure::Io);
+        let mut offset = 1;
+        let mut refused_count = 0;
+        for next in 2..12 {
+            let error = commit(&mut client, &nobody("readers"), "weather", &[0], next).await[0];
+            match error {
+                ErrorCode::None => offset = next,
+                ErrorCode::NotCoordinator | ErrorCode::CoordinatorLoadInProgress => refused_count += 1,
+                error => panic!("{error:?} sends nobody to look again"),
+            }
+        }
+        assert!(refused_count > 0, "the fault is felt");
+        // Whether the shard comes back by itself or by a restart, nothing that was answered is lost.
+        broker.stop().await;
+        let broker = Running::start(world, PARTITIONS).await;
+        let mut client = Client::connect(&env, broker.address).await;
+        settle(&mut client, &env, "readers").await;
+        let found = committed(&mut client, "readers", "weather", &[0]).await.unwrap()[0];
+        assert!(found >= offset, "{found} after {offset} was answered");
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn the_topic_of_groups_is_the_brokers_own() {
+    each_seed_of(0..2, async |world| {
+        let broker = Running::start(world, &["num.partitions=4", "offsets.topic.num.partitions=7"]).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        // Nothing is known of a group before somebody has asked for its coordinator.
+        assert_eq!(committed(&mut client, "readers", "weather", &[0]).await, Err(ErrorCode::NotCoordinator));
+        settle(&mut client, &env, "readers").await;
+        let answer = client.call(12, &MetadataRequest { topics: None, ..MetadataRequest::default() }).await;
+        let response: MetadataResponse<'_> = answer.decode(12);
+        let topic = &response.topics[0];
+        assert_eq!((topic.name, topic.is_internal), (Some("__consumer_offsets"), true));
+        assert_eq!(topic.partitions.len(), 7);
+        let batch = batch(&[b"rubbish"]);
+        let answer = client.call(9, &produce_request("__consumer_offsets", &[(0, &batch)], -1)).await;
+        let response: ProduceResponse<'_> = answer.decode(9);
+        let error = code(response.responses[0].partition_responses[0].error_code);
+        assert_eq!(error, ErrorCode::InvalidTopicException);
+        // Older clients ask for one coordinator, and hear that there is none of transactions.
+        for (key_type, expected) in [(0, ErrorCode::None), (1, ErrorCode::TransactionalIdAuthorizationFailed)] {
+            let request = FindCoordinatorRequest { key: "readers", key_type, ..FindCoordinatorRequest::default() };
+            let answer = client.call(2, &request).await;
+            assert_eq!(code(answer.decode::<FindCoordinatorResponse<'_>>(2).error_code), expected);
+        }
+        client.close();
+        broker.stop().await;
     });
 }
