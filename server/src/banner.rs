@@ -68,7 +68,7 @@ mod tests {
             "./millrace-data",
             "2, one core each",
             "PLAINTEXT on 127.0.0.1:9092, clients are told 127.0.0.1:9092",
-            "1024 MiB (2 shards; each requests 128 MiB, write buffers 128 MiB",
+            "1024 MiB (2 shards; each requests 128 MiB, write buffers 96 MiB",
             "commit",
             "rain: wet. Mend: umbrella",
             "kcat -b 127.0.0.1:9092 -t greetings -C -e",

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use futures_util::StreamExt;
 use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog};
+use super::{Inner, SharedLog, prepare};
 use crate::log::recorded::Recorded;
 use crate::log::{Failure, OpenedLog};
 use crate::model::{Offset, PartitionId};
@@ -49,7 +49,9 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
         (borrowed.id, borrowed.life, borrowed.recorded.clone())
     };
     if let Some(recorded) = recorded {
+        prepare::acquire(&inner, &log).await;
         let opened = open_log(&inner, id, life, &recorded).await;
+        prepare::release(&inner);
         let mut borrowed = log.borrow_mut();
         match opened {
             Ok((opened, outcome)) => {

@@ -10,14 +10,16 @@ use std::rc::Rc;
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, FlushScope, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, open, round, space};
+use super::{Inner, SharedLog, idle, open, round, space};
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
 use crate::segment::{FILL_BYTES_MIN, Segment};
 
-/// Logs that are prepared at the same time.
+/// Logs that are prepared at the same time,
 const PREPARING_MAX: usize = 32;
+/// and when their file is open already: the others may wait for that to be closed.
+const PREPARING_OPEN_MAX: usize = 2 * PREPARING_MAX;
 
 /// Whether the log's segment has room for all that was appended. If not, or soon not, a task makes room; it puts the log
 /// back into the queue when it is done.
@@ -35,17 +37,17 @@ pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> boo
 }
 
 async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
-    acquire(&inner).await;
+    acquire(&inner, &log).await;
     let mut result = extend(&inner, &log).await;
     if is_full(&result) && space::take_reserve(&inner).await {
         result = extend(&inner, &log).await;
     }
-    inner.preparing.set(inner.preparing.get() - 1);
+    release(&inner);
     log.borrow_mut().preparing = false;
-    let unfilled = is_full(&result);
+    let unwritten = is_full(&result) || result.as_ref().is_err_and(is_out_of_files);
     if let Err(error) = result {
         let failure = failure("making room in a segment", &error);
-        if unfilled {
+        if unwritten {
             // Nothing was written that anyone was promised; what waits in memory is refused.
             inner.fail_log(&log, &failure);
         } else {
@@ -62,14 +64,29 @@ fn is_full(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
 }
 
-async fn acquire<E: Env>(inner: &Inner<E>) {
+/// Whether the process, or the system, may not open any more files.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(SYSTEM_OUT_OF_FILES | PROCESS_OUT_OF_FILES))
+}
+
+/// Takes part in the preparing, and waits until the log's file may be opened.
+pub(super) async fn acquire<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) {
     loop {
         let version = inner.prepared.version();
-        if inner.preparing.get() < PREPARING_MAX {
-            return inner.preparing.set(inner.preparing.get() + 1);
+        let is_open = log.borrow().active.as_ref().is_some_and(|active| active.file.is_some());
+        if inner.preparing.get() < if is_open { PREPARING_OPEN_MAX } else { PREPARING_MAX } {
+            inner.preparing.set(inner.preparing.get() + 1);
+            if !is_open {
+                idle::await_file(inner).await;
+            }
+            return;
         }
         inner.prepared.changed(version).await;
     }
+}
+
+pub(super) fn release<E: Env>(inner: &Inner<E>) {
+    inner.preparing.set(inner.preparing.get() - 1);
 }
 
 /// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is.
@@ -212,7 +229,9 @@ pub(super) async fn load_prefix<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>
 }
 
 async fn run_load_prefix<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
+    acquire(&inner, &log).await;
     let result = read_prefix(&inner, &log).await;
+    release(&inner);
     log.borrow_mut().preparing = false;
     if let Err(error) = result {
         inner.fail_log(&log, &failure("reading the last block of a segment", &error));
@@ -234,6 +253,10 @@ async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result
     }
     Ok(())
 }
+
+/// `ENFILE` and `EMFILE` of Linux.
+const SYSTEM_OUT_OF_FILES: i32 = 23;
+const PROCESS_OUT_OF_FILES: i32 = 24;
 
 pub(super) fn failure(operation: &'static str, error: &io::Error) -> Failure {
     Failure::Io { operation, reason: error.to_string() }

@@ -146,6 +146,8 @@ pub fn run_torn_burst(seed: u64, nature: Nature) -> Result<Tally, String> {
         waits_one_in: NEVER,
         pauses_one_in: NEVER,
         reads_one_in: NEVER,
+        deletes_one_in: NEVER,
+        deletes_log: false,
     };
     let load = |writer: Writer, identity_start: u64| Load {
         tuning: Tuning::draw(&dice, 1),
