@@ -24,7 +24,8 @@ fn image(batch_bytes: usize) -> DiskImage {
     builder.push(0, Some(b"key"), Some(&vec![b'v'; batch_bytes - 80]));
     let mut batch = builder.build();
     let mut file = vec![0; BLOCK_BYTES];
-    SegmentHeader { partition: PARTITION, base_offset: Offset::ZERO, compacted: None }.encode(&mut file);
+    SegmentHeader { partition: PARTITION, base_offset: Offset::ZERO, filled_end: Position::default(), compacted: None }
+        .encode(&mut file);
     for offset in 0.. {
         if file.len() + batch.len() > SEGMENT_BYTES {
             break;

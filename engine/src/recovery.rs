@@ -179,10 +179,11 @@ pub(crate) async fn recover_shard<E: Env>(
     let sources = Sources { checkpoint, journaled: contents.map(|contents| contents.logs).unwrap_or_default(), clean };
     let RecoveredLogs { logs, deleted, report } = recover_logs(env, directory, sources, owned).await?;
     let next = if clean { generation } else { generation.max(journal_generation) + 1 };
-    if !clean {
+    // The directory of a deleted log stays until the checkpoint does not name the log any more.
+    if !clean || !deleted.is_empty() {
         let entries = logs.iter().filter_map(|(id, log)| checkpoint_entry(*id, log)).collect();
         let shard_count = config.shard_count;
-        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, shard_count, clean: false, entries };
+        let checkpoint = Checkpoint { journal_generation: next, journal_tail: 0, shard_count, clean, entries };
         let written = checkpoint::write(env, directory, config.shard_index, &checkpoint).await;
         written.map_err(OpenError::io("writing a checkpoint"))?;
     }

@@ -66,7 +66,7 @@ impl<E: Env> Segment<E> {
         let unfinished = directory.join("new-segment");
         let file = open_unfinished(env, &unfinished).await?;
         let segment = Self { file, base_offset, path: Rc::new(path) };
-        segment.write_header(env, id, None).await?;
+        segment.write_header(env, id, Position::new(FILL_BYTES_MIN), None).await?;
         // The header is new here and the file's own flush covers it. Written over a filled extent, it could be lost
         // with another file's flush of the device.
         segment.fill(env, RECORDS_START, Position::new(FILL_BYTES_MIN)).await?;
@@ -146,10 +146,16 @@ impl<E: Env> Segment<E> {
     }
 
     /// Writes the header. Durable after the next flush.
-    pub async fn write_header(&self, env: &E, id: PartitionId, compacted: Option<Compacted>) -> io::Result<()> {
+    pub async fn write_header(
+        &self,
+        env: &E,
+        id: PartitionId,
+        filled_end: Position,
+        compacted: Option<Compacted>,
+    ) -> io::Result<()> {
         let mut block = env.disk().buffer(BLOCK_BYTES);
         let base_offset = self.base_offset;
-        SegmentHeader { partition: id, base_offset, compacted }.encode(block.as_mut_slice());
+        SegmentHeader { partition: id, base_offset, filled_end, compacted }.encode(block.as_mut_slice());
         self.file.write_at(Rc::new(block), 0).await
     }
 
@@ -214,7 +220,9 @@ impl<E: Env> Segment<E> {
 
     /// Makes everything from `end` on unreadable, durably: the file ends with the block that holds `end`, and the rest
     /// of that block is zeros. Batches that lay there can never come back, however the file grows again.
-    pub async fn cut(&self, env: &E, end: Position) -> io::Result<()> {
+    pub async fn cut(&self, env: &E, id: PartitionId, end: Position) -> io::Result<()> {
+        let header = self.header(id).await?.ok_or(io::ErrorKind::InvalidData)?;
+        self.write_header(env, id, header.filled_end.min(end.block_ceil()), header.compacted).await?;
         self.file.truncate(end.block_ceil().get()).await?;
         if end != end.block_floor() {
             let block = self.file.read_at(end.block_floor().get(), BLOCK_BYTES).await?;

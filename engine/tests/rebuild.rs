@@ -277,6 +277,29 @@ fn deleted_records_stay_deleted_whatever_is_known_of_the_log() {
 }
 
 #[test]
+fn a_file_that_grew_without_a_flush_is_filled_again() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        let config = LogConfig { segment_bytes: 1 << 30, ..policy(FlushPolicy::Commit) };
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0), config.clone());
+            append(&store, partition(0), 34_000).await;
+            // The file is made longer first, and then filled.
+            world.faults().fail_nth(Some(Operation::Write), 1, Failure::NoSpace);
+            let failing = send(&store, partition(0), None, 34_000).await.unwrap();
+            assert!(failing.ticket.durable().await.is_err());
+            assert_eq!(log_end(&store, partition(0)).await, 1);
+            store.close().await.unwrap();
+        });
+        world.kill_shards();
+        world.run(async { append(&open(&world.env(0)).await, partition(0), 34_000).await });
+        world.crash_shards();
+        assert_eq!(world.run(async { log_end(&open(&world.env(0)).await, partition(0)).await }), 2, "seed {seed}");
+    }
+}
+
+#[test]
 fn records_of_a_log_that_failed_while_its_start_moved_can_be_deleted() {
     for seed in 0..60 {
         let world = World::new(seed, WorldConfig::default());

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::join;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -323,6 +324,40 @@ async fn two_batches(env: &SimEnv) -> (Store<SimEnv>, u64) {
         appended.ticket.durable().await.unwrap();
     }
     (store, 4096 + u64::try_from(bytes.len()).unwrap())
+}
+
+#[test]
+fn a_deleted_log_stays_deleted_over_any_number_of_starts() {
+    for seed in 0..40 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.create(partition(0), LogConfig::default());
+            append(&store, partition(0), 100).await;
+            // The last checkpoint may still name the log.
+            let delete = async {
+                env.clock().sleep(Duration::from_micros(50 * seed)).await;
+                store.delete(partition(0));
+            };
+            join(store.clone().close(), delete).await.0.unwrap();
+        });
+        // At the first start the directory may still be there; it is asked for once more then, as a broker does.
+        let mut is_gone = false;
+        for _ in 0..4 {
+            world.crash_shards();
+            world.run(async {
+                let env = world.env(0);
+                let store = open(&env).await;
+                let is_there = store.contains(partition(0));
+                assert!(!(is_gone && is_there), "seed {seed}: was gone, and is back");
+                is_gone = !is_there;
+                store.delete(partition(0));
+                env.clock().sleep(Duration::from_secs(1)).await;
+            });
+        }
+        assert!(is_gone, "seed {seed}");
+    }
 }
 
 #[test]

@@ -27,11 +27,12 @@ struct Raw {
     compacted_end: I64,
     /// 0 in a segment that was not compacted.
     compacted_position: U64,
+    filled_end: U64,
 }
 
 const RAW_BYTES: usize = size_of::<Raw>();
 const CRC_START: usize = 12;
-const _: () = assert!(RAW_BYTES == 60, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(RAW_BYTES == 68, "docs/FORMAT.md gives the layout byte by byte");
 
 /// What a segment's first block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,9 @@ pub struct SegmentHeader {
     pub partition: PartitionId,
     /// Offset of the segment's first record, also the file's name.
     pub base_offset: Offset,
+    /// Up to here, on a block boundary, the file is made of written extents, and that is durable: a flush of the device
+    /// is enough for what is written there. How far the file reaches says nothing about that. A lower bound.
+    pub filled_end: Position,
     /// Set by compaction.
     pub compacted: Option<Compacted>,
 }
@@ -66,6 +70,7 @@ impl SegmentHeader {
             base_offset: I64::new(self.base_offset.get()),
             compacted_end: I64::new(self.compacted.map_or(-1, |compacted| compacted.end_offset.get())),
             compacted_position: U64::new(self.compacted.map_or(0, |compacted| compacted.end_position.get())),
+            filled_end: U64::new(self.filled_end.get()),
         };
         raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[CRC_START..]));
         put(block, raw.as_bytes());
@@ -79,12 +84,14 @@ impl SegmentHeader {
             && raw.version.get() == FORMAT_VERSION
             && raw.partition.get() >= 0
             && raw.base_offset.get() >= 0
+            && raw.filled_end.get() <= NUMBER_MAX
             && (raw.compacted_end.get() == -1 || raw.compacted_end.get() >= raw.base_offset.get())
             && (raw.compacted_end.get() == -1
                 || (RECORDS_START.get()..=NUMBER_MAX).contains(&raw.compacted_position.get()));
         valid.then(|| Self {
             partition: PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() },
             base_offset: Offset::new(raw.base_offset.get()),
+            filled_end: Position::new(raw.filled_end.get()).block_floor(),
             compacted: (raw.compacted_end.get() >= 0).then(|| Compacted {
                 end_offset: Offset::new(raw.compacted_end.get()),
                 end_position: Position::new(raw.compacted_position.get()),
@@ -102,6 +109,7 @@ mod tests {
         let header = SegmentHeader {
             partition: PartitionId { topic: TopicId::from_bytes([7; 16]), partition: 3 },
             base_offset: Offset::new(99),
+            filled_end: Position::new(65_536),
             compacted: Some(Compacted { end_offset: Offset::new(250), end_position: Position::new(5_000) }),
         };
         let mut block = vec![0; 4096];

@@ -21,7 +21,7 @@ use super::pieces::put_back;
 use super::scan::{self, Remainder, Scan};
 use super::{LogOutcome, OpenLogError};
 use crate::format::index;
-use crate::format::segment_header::RECORDS_START;
+use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::io::is_unfinished;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::log::index::SegmentIndex;
@@ -62,6 +62,7 @@ struct LogOpener<'a, E: Env> {
 /// The last segment that is scanned: it becomes the active one.
 struct Last<E: Env> {
     segment: Segment<E>,
+    header: SegmentHeader,
     scan: Scan,
     /// Where this scan began.
     scanned_from: Position,
@@ -121,10 +122,10 @@ impl<E: Env> LogOpener<'_, E> {
                 let path = self.directory.join(&entry.name);
                 are_durable = false;
                 match Segment::open_by_header(self.env, path.clone(), self.id).await? {
-                    Some((segment, _)) if !bases.contains(&segment.base_offset()) => {
+                    Some((segment, header)) if !bases.contains(&segment.base_offset()) => {
                         // That the header can be read does not prove that it is on the device, and a segment that has its
                         // name without it would be damaged.
-                        segment.write_header(self.env, self.id, None).await?;
+                        segment.write_header(self.env, self.id, header.filled_end, None).await?;
                         segment.sync().await?;
                         segment.rename(self.env).await?;
                         bases.push(segment.base_offset());
@@ -190,7 +191,7 @@ impl<E: Env> LogOpener<'_, E> {
             self.check_recorded(&segment, &scan, next)?;
             let complete = next.is_some_and(|next| scan.is_complete(next));
             let Some(next) = next.filter(|_| complete) else {
-                return Ok(Last { segment, scan, scanned_from, saved_end });
+                return Ok(Last { segment, header, scan, scanned_from, saved_end });
             };
             leader_epoch = scan.leader_epoch;
             producers = scan.producers;
@@ -308,15 +309,15 @@ impl<E: Env> LogOpener<'_, E> {
             rewrite(&segment, start, end).await?;
             segment.sync().await?;
         }
-        segment.cut(self.env, end).await?;
+        segment.cut(self.env, self.id, end).await?;
         Ok(())
     }
 
     async fn opened(&self, sealed: Vec<SealedSegment<E>>, last: Last<E>) -> io::Result<OpenedLog<E>> {
-        let Last { segment, scan, saved_end, .. } = last;
+        let Last { segment, header, scan, saved_end, .. } = last;
         let is_empty = scan.end.position == RECORDS_START;
         let first_timestamp = if is_empty { None } else { first_timestamp(&segment).await? };
-        let filled_end = Position::new(segment.size_bytes().await?).block_floor();
+        let filled_end = self.filled_end(&segment, &header, scan.end.position).await?;
         let first_base = sealed.first().map_or(segment.base_offset(), |first| first.base_offset);
         let active = ActiveSegment {
             base_offset: segment.base_offset(),
@@ -341,6 +342,19 @@ impl<E: Env> LogOpener<'_, E> {
             leader_epoch: scan.leader_epoch,
             saved: saved_end.map(|mark| (mark.position, mark.offset)),
         })
+    }
+
+    /// Up to where the last segment, which ends at `end`, is known to be filled. Its length alone proves nothing: it may
+    /// have grown without a flush, before a fault or a kill.
+    async fn filled_end(&self, segment: &Segment<E>, header: &SegmentHeader, end: Position) -> io::Result<Position> {
+        let file_end = Position::new(segment.size_bytes().await?).block_floor();
+        let filled_end = header.filled_end.max(end.block_ceil()).min(file_end);
+        if header.filled_end > file_end {
+            // A cut was cut off. Once the file grows again it would hide that the header says too much.
+            segment.write_header(self.env, self.id, filled_end, header.compacted).await?;
+            segment.sync().await?;
+        }
+        Ok(filled_end)
     }
 
     fn corruption(&self, base: Offset, position: u64, what: &str) -> Corruption {

@@ -33,10 +33,7 @@ async fn run<E: Env>(inner: Rc<Inner<E>>) {
     let pinned = inner.logs.borrow().values().filter_map(|log| log.borrow().pinned_sequence).min();
     let tail = pinned.map_or(through + 1, |pinned| pinned.min(through + 1));
     match write(&inner, Clean::No, tail).await {
-        Ok(()) => {
-            inner.journal.borrow_mut().ring().release(tail - 1);
-            deleting::remove_remains(&inner, tail).await;
-        }
+        Ok(()) => inner.journal.borrow_mut().ring().release(tail - 1),
         Err(failure) => {
             tracing::warn!(shard = inner.config.shard_index, %failure, "checkpoint not written; the journal stays full");
             inner.env.clock().sleep(RETRY_AFTER).await;
@@ -87,11 +84,7 @@ pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Fail
     let in_journal = |log: &SharedLog<E>| log.borrow().pinned_sequence.is_some();
     let offline = inner.failure.borrow().is_some() || inner.logs.borrow().values().any(in_journal);
     let tail = inner.journal.borrow_mut().ring().tail_sequence();
-    write(inner, if offline { Clean::No } else { Clean::Yes }, tail).await?;
-    if !offline {
-        deleting::remove_remains(inner, u64::MAX).await;
-    }
-    Ok(())
+    write(inner, if offline { Clean::No } else { Clean::Yes }, tail).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,9 +93,12 @@ enum Clean {
     No,
 }
 
-/// Writes a checkpoint behind which the journal's rounds below `tail` are needed no more.
+/// Writes a checkpoint behind which the journal's rounds below `tail` are needed no more, and removes what is left of
+/// deleted logs that nothing names any more.
 async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), Failure> {
     let generation = inner.journal.borrow().generation();
+    // The checkpoint may name a log that is deleted from now on.
+    let remains = inner.remains.take();
     let checkpoint = Checkpoint {
         // A clean checkpoint leaves the journal's rounds behind: everything is in segments.
         journal_generation: if clean == Clean::Yes { generation + 1 } else { generation },
@@ -117,6 +113,13 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
     if full && space::take_reserve(inner).await {
         written = write().await;
     }
+    // Of a journal that a clean checkpoint leaves behind no round counts.
+    let named_from = match &written {
+        Ok(()) if clean == Clean::Yes => u64::MAX,
+        Ok(()) => tail,
+        Err(_) => 0,
+    };
+    deleting::remove_remains(inner, remains, named_from).await;
     written.map_err(|error| Failure::Io { operation: "writing a checkpoint", reason: error.to_string() })
 }
 

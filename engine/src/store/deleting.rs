@@ -145,9 +145,10 @@ async fn remove_log<E: Env>(inner: &Inner<E>, id: PartitionId) -> io::Result<()>
     Ok(())
 }
 
-/// Removes the directories of deleted logs that no round from `tail` on names; a checkpoint without them is durable.
-pub(super) async fn remove_remains<E: Env>(inner: &Inner<E>, tail: u64) {
-    let (gone, kept) = inner.remains.take().into_iter().partition::<Vec<_>, _>(|remains| remains.last_sequence < tail);
+/// Removes those of the directories of deleted logs that no round from `tail` on names; the others are kept for the next
+/// time. A checkpoint without them is durable.
+pub(super) async fn remove_remains<E: Env>(inner: &Inner<E>, remains: Vec<Remains>, tail: u64) {
+    let (gone, kept) = remains.into_iter().partition::<Vec<_>, _>(|remains| remains.last_sequence < tail);
     inner.remains.borrow_mut().extend(kept);
     for remains in gone {
         if let Err(error) = inner.env.disk().remove_dir_all(&remains.path).await {

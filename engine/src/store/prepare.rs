@@ -93,9 +93,12 @@ pub(super) fn release<E: Env>(inner: &Inner<E>) {
 async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
     let life = log.borrow().life;
     let segment = open_active(inner, log).await?;
+    let base_offset = segment.base_offset();
     let step = {
         let borrowed = log.borrow();
-        let filled_end = borrowed.active.as_ref().map(|active| active.filled_end);
+        // A roll may have come in between.
+        let active = borrowed.active.as_ref().filter(|active| active.base_offset == base_offset);
+        let filled_end = active.map(|active| active.filled_end);
         filled_end.zip(borrowed.fill_target()).filter(|_| borrowed.life == life)
     };
     if let Some((start, end)) = step {
@@ -108,12 +111,20 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
         // Whatever it says, even that there is no space: a flush that failed is not tried again.
         flushed.map_err(io::Error::other)?;
         round::release_held(inner);
-        let mut borrowed = log.borrow_mut();
-        borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
-        // A roll may have come in between.
-        let base_offset = segment.base_offset();
-        if let Some(active) = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset) {
-            active.filled_end = end;
+        let with_header = {
+            let mut borrowed = log.borrow_mut();
+            borrowed.fill_bytes_next = (2 * borrowed.fill_bytes_next).min(inner.space.fill_step_max());
+            let active = borrowed.active.as_mut().filter(|active| active.base_offset == base_offset);
+            active.is_some_and(|active| {
+                active.filled_end = end;
+                // Otherwise a round may be writing it.
+                active.header == HeaderState::Durable
+            })
+        };
+        if with_header {
+            // Only now that it is so. A crash before the next flush leaves what was known before.
+            let id = log.borrow().id;
+            segment.write_header(&inner.env, id, end, None).await?;
         }
     }
     let (id, wanted) = (log.borrow().id, log.borrow().next_wanted());
@@ -142,16 +153,9 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
     if let Some(segment) = open {
         return Ok(segment);
     }
-    let (segment, filled_end) = match base {
-        None => {
-            let segment = Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?;
-            (segment, FILL_BYTES_MIN)
-        }
-        Some(base) => {
-            let segment = Segment::open(&inner.env, &inner.logs_directory, id, base).await?;
-            let size = segment.size_bytes().await?;
-            (segment, size)
-        }
+    let segment = match base {
+        None => Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?,
+        Some(base) => Segment::open(&inner.env, &inner.logs_directory, id, base).await?,
     };
     let mut borrowed = log.borrow_mut();
     let active = borrowed.active.get_or_insert_with(|| ActiveSegment {
@@ -159,14 +163,13 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         origin: start,
         file: None,
         file_used: false,
-        filled_end: Position::default(),
+        filled_end: Position::new(FILL_BYTES_MIN),
         unnamed: false,
         cache_key: None,
         header: HeaderState::Durable,
     });
     // Another task may have opened it meanwhile, or rolled it; the first one counts.
     if active.file.is_none() && active.base_offset == segment.base_offset() {
-        active.filled_end = active.filled_end.max(Position::new(filled_end).block_floor());
         (active.file, active.file_used) = (Some(segment.clone()), true);
         drop(borrowed);
         inner.file_opened(log, segment.base_offset());

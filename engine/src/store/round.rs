@@ -38,8 +38,8 @@ struct SegmentPart<E: Env> {
     /// Position in the log of the segment's first record.
     origin: Position,
     chunks: Vec<SealedChunk<<E::Disk as Disk>::Buffer>>,
-    /// The segment is new and gets its header too.
-    with_header: bool,
+    /// The segment is new and gets its header too, which says that it is filled up to here.
+    header: Option<Position>,
 }
 
 struct JournalWrite<E: Env> {
@@ -205,7 +205,7 @@ fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
     let rolled =
         log.sealed.iter().filter_map(|sealed| Some((sealed.file.clone()?, sealed.origin?, sealed.memory_end()?)));
     for (segment, origin, end) in rolled {
-        let mut part = SegmentPart { segment, origin, chunks: Vec::new(), with_header: false };
+        let mut part = SegmentPart { segment, origin, chunks: Vec::new(), header: None };
         while let Some(chunk) = chunks.next_if(|chunk| chunk.start < end) {
             part.chunks.push(chunk);
         }
@@ -216,12 +216,12 @@ fn seal<E: Env>(share: Share<E>) -> SegmentWrite<E> {
     let active = log.active.as_mut().expect("a log in a round has an active segment");
     active.file_used = true;
     let segment = active.file.clone().expect("and it is open");
-    let with_header = active.header == HeaderState::Pending;
-    if with_header {
+    let header = (active.header == HeaderState::Pending).then_some(active.filled_end);
+    if header.is_some() {
         active.header = HeaderState::Written;
     }
     let origin = active.origin;
-    parts.push(SegmentPart { segment, origin, chunks: chunks.collect(), with_header });
+    parts.push(SegmentPart { segment, origin, chunks: chunks.collect(), header });
     drop(log);
     SegmentWrite { share, parts }
 }
@@ -262,9 +262,9 @@ async fn write_journal<E: Env>(write: Option<JournalWrite<E>>) -> io::Result<()>
 /// Writes one log's chunks, one after the other: neighbours share a block, and nothing orders two writes.
 async fn write_segments<E: Env>(inner: &Inner<E>, write: &SegmentWrite<E>) -> io::Result<()> {
     for part in &write.parts {
-        if part.with_header {
+        if let Some(filled_end) = part.header {
             let id = write.share.log.borrow().id;
-            part.segment.write_header(&inner.env, id, None).await?;
+            part.segment.write_header(&inner.env, id, filled_end, None).await?;
         }
         for chunk in &part.chunks {
             let position = position_in_file(chunk.start, part.origin);

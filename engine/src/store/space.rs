@@ -131,7 +131,12 @@ async fn give_back<E: Env>(inner: &Rc<Inner<E>>) {
     let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
     for log in logs {
         if let Some(filled_end) = begin_giving_back(&log) {
-            let trimmed = async { prepare::open_active(inner, &log).await?.trim(filled_end).await };
+            let trimmed = async {
+                let id = log.borrow().id;
+                let segment = prepare::open_active(inner, &log).await?;
+                segment.write_header(&inner.env, id, filled_end, None).await?;
+                segment.trim(filled_end).await
+            };
             if let Err(error) = trimmed.await {
                 tracing::warn!(partition = %log.borrow().id, %error, "space filled ahead was not given back");
             }
@@ -145,7 +150,7 @@ async fn give_back<E: Env>(inner: &Rc<Inner<E>>) {
 /// Marks a log as one with nothing filled ahead, before that is so.
 fn begin_giving_back<E: Env>(log: &SharedLog<E>) -> Option<Position> {
     let mut log = log.borrow_mut();
-    if log.recorded.is_some() || log.is_worked_on() || log.unsegmented_bytes() > 0 {
+    if log.recorded.is_some() || log.is_worked_on() || log.unsegmented_bytes() > 0 || !log.is_header_durable() {
         return None;
     }
     let end = log.locate_active(log.offsets.written().position).block_ceil();

@@ -120,6 +120,7 @@ pub fn run(seed: u64, machine: Machine, nature: Nature) -> Result<Tally, String>
     for writer in &mut workload.writers {
         let (Sizes::Equal(bytes) | Sizes::Between(_, bytes)) = writer.sizes;
         writer.batch_count = writer.batch_count.min(1 + WRITER_BYTES_MAX / bytes);
+        (writer.deletes_one_in, writer.deletes_log) = (NEVER, false);
     }
     let first = Load {
         tuning: Tuning::draw(&dice, 1),

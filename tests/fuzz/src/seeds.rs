@@ -56,7 +56,8 @@ pub fn checkpoint_and_ring() -> Vec<Vec<u8>> {
 pub fn index() -> Vec<Vec<u8>> {
     let mut header = vec![0; 60];
     let compacted = Some(Compacted { end_offset: Offset::new(90), end_position: Position::new(5_000) });
-    SegmentHeader { partition: PARTITION, base_offset: Offset::new(40), compacted }.encode(&mut header);
+    SegmentHeader { partition: PARTITION, base_offset: Offset::new(40), filled_end: Position::default(), compacted }
+        .encode(&mut header);
 
     let summary = SegmentSummary {
         partition: PARTITION,

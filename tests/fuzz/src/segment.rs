@@ -260,7 +260,8 @@ fn plain_walk(file: &[u8], base: i64) -> Option<Vec<u8>> {
 
 fn segment(base: i64, compacted: Option<Compacted>, records: &[u8]) -> Vec<u8> {
     let mut file = vec![0; BLOCK_BYTES];
-    SegmentHeader { partition: PARTITION, base_offset: Offset::new(base), compacted }.encode(&mut file);
+    SegmentHeader { partition: PARTITION, base_offset: Offset::new(base), filled_end: Position::default(), compacted }
+        .encode(&mut file);
     file.extend_from_slice(records);
     file
 }

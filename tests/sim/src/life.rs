@@ -16,6 +16,9 @@ use crate::model::Model;
 use crate::seeds;
 use crate::workload::Workload;
 
+/// A shard whose journal failed is recovered within this time.
+const SHARD_RECOVERY: Duration = Duration::from_secs(2);
+
 /// What happens in a life.
 #[derive(Clone, Debug)]
 pub struct Life {
@@ -182,7 +185,7 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool, we
         assert!(reports.iter().all(|report| report.scanned_bytes == 0), "a clean start reads no segment");
     }
     if weather.disk_fails {
-        recovered_on_a_failing_disk(&broker, &model, &dice).await;
+        recovered_on_a_failing_disk(&broker, &model, &dice, machine.env(0).clock()).await;
     } else {
         check::recovered(&broker, &model, &dice).await;
     }
@@ -222,9 +225,13 @@ async fn run(machine: Machine, model: Model, life: Life, expects_clean: bool, we
 }
 
 /// With one fault, a log may be offline at once, or one read of it fail; the next try must be right.
-async fn recovered_on_a_failing_disk(broker: &Broker, model: &Model, dice: &Dice) {
+async fn recovered_on_a_failing_disk(broker: &Broker, model: &Model, dice: &Dice, clock: &impl Clock) {
     for id in model.partitions() {
         let first = check::log(broker, model, id, dice, Moment::Start).await;
+        if first.is_err() {
+            // The shard may have to be recovered as a whole.
+            clock.sleep(SHARD_RECOVERY).await;
+        }
         if let Err(Admitted(first)) = first
             && let Err(Admitted(second)) = check::log(broker, model, id, dice, Moment::Start).await
         {

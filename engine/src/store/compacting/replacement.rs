@@ -94,7 +94,7 @@ impl<'a, E: Env> Replacement<'a, E> {
         }
         let Self { inner, id, index, .. } = self;
         let compacted = Compacted { end_offset, end_position: index.end };
-        self.segment.write_header(&inner.env, id, Some(compacted)).await?;
+        self.segment.write_header(&inner.env, id, RECORDS_START, Some(compacted)).await?;
         self.segment.sync().await?;
         let segment = self.segment.rename_to(&inner.env, &segment::swap_file_name(base_offset)).await?;
         let index = Rc::new(index);
