@@ -30,17 +30,18 @@ pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> boo
     let wanted = borrowed.unsegmented_bytes() > 0 || borrowed.roll_wanted;
     if due && wanted && !borrowed.preparing && borrowed.recorded.is_none() {
         borrowed.preparing = true;
+        let life = borrowed.life;
         drop(borrowed);
-        inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log)));
+        inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log), life));
     }
     has_room
 }
 
-async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
+async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, life: u64) {
     acquire(&inner, &log).await;
-    let mut result = extend(&inner, &log).await;
+    let mut result = extend(&inner, &log, life).await;
     if is_full(&result) && space::take_reserve(&inner).await {
-        result = extend(&inner, &log).await;
+        result = extend(&inner, &log, life).await;
     }
     release(&inner);
     log.borrow_mut().preparing = false;
@@ -89,10 +90,13 @@ pub(super) fn release<E: Env>(inner: &Inner<E>) {
     inner.preparing.set(inner.preparing.get() - 1);
 }
 
-/// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is.
-async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
-    let life = log.borrow().life;
-    let segment = open_active(inner, log).await?;
+/// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is. Does
+/// nothing once the log's life has ended.
+async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64) -> io::Result<()> {
+    let segment = match open_active(inner, log).await {
+        Err(_) if !is_alive(log, life) => return Ok(()),
+        other => other?,
+    };
     let base_offset = segment.base_offset();
     let step = {
         let borrowed = log.borrow();
@@ -138,8 +142,18 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
     Ok(())
 }
 
-/// The log's active segment, opened or made if need be.
+fn is_alive<E: Env>(log: &SharedLog<E>, life: u64) -> bool {
+    log.borrow().life == life && log.borrow().recorded.is_none()
+}
+
+/// The log's active segment, opened or made if need be; an error when the log was dropped. A log that was dropped seems to
+/// have no segment: its first one would be made in the place of the one that is there.
 pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
+    let dropped = || io::Error::other("the log was dropped");
+    let life = log.borrow().life;
+    if !is_alive(log, life) {
+        return Err(dropped());
+    }
     let (id, base, open, start) = {
         let mut borrowed = log.borrow_mut();
         let (id, origin) = (borrowed.id, borrowed.origin());
@@ -157,6 +171,9 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         None => Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?,
         Some(base) => Segment::open(&inner.env, &inner.logs_directory, id, base).await?,
     };
+    if !is_alive(log, life) {
+        return Err(dropped());
+    }
     let mut borrowed = log.borrow_mut();
     let active = borrowed.active.get_or_insert_with(|| ActiveSegment {
         base_offset: Offset::ZERO,
