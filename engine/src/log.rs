@@ -239,7 +239,9 @@ impl<E: Env> Log<E> {
     pub fn open(&mut self, opened: OpenedLog<E>) {
         let OpenedLog { sealed, active, start_offset, end, index, epochs, first_timestamp, .. } = opened;
         let (producers, leader_epoch, saved) = (opened.producers, opened.leader_epoch, opened.saved);
-        self.recorded = None;
+        // What is known may be of records that were never flushed, or are cut off since.
+        let compacted_end = self.recorded.take().map_or(Offset::ZERO, |recorded| recorded.compacted_end);
+        self.clean_end = compacted_end.min(end.offset);
         self.failure = None;
         self.sealed = sealed;
         self.active = active;

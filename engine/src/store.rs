@@ -41,7 +41,7 @@ mod prepare;
 mod producers;
 mod read;
 mod round;
-mod space;
+pub(crate) mod space;
 mod turns;
 mod usage;
 

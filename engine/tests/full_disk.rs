@@ -7,6 +7,7 @@ use std::time::Duration;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
+use millrace_engine::recovery;
 use millrace_engine::store::{AppendError, FirstBatch, Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
 use millrace_runtime::sim::{SimEnv, World, WorldConfig};
@@ -95,6 +96,38 @@ fn a_full_disk_refuses_producers_and_nothing_else() {
             store.close().await.unwrap();
         });
     }
+}
+
+#[test]
+fn the_reserve_shrinks_with_the_setting_and_the_number_of_shards() {
+    let world = World::new(5, WorldConfig::default());
+    let reserved = |shard: u16| world.disk().read(&format!("/data/reserve-{shard:03}")).map(|bytes| bytes.len());
+    world.run(async {
+        let env = world.env(0);
+        let config = |shard_index, shard_count, reserve_bytes| StoreConfig {
+            journal_bytes: RING_BYTES_MIN,
+            shard_index,
+            shard_count,
+            reserve_bytes,
+            ..StoreConfig::at("/data".into())
+        };
+        for shard in 0..2 {
+            let store = Store::open(env.clone(), config(shard, 2, MIB), |_| false).await.unwrap();
+            env.clock().sleep(Duration::from_secs(2)).await;
+            store.close().await.unwrap();
+        }
+        assert_eq!((reserved(0), reserved(1)), (Some(1 << 20), Some(1 << 20)));
+        recovery::redistribute(&env, "/data".as_ref(), 1).await.unwrap();
+        assert_eq!(reserved(1), None);
+        let store = Store::open(env.clone(), config(0, 1, MIB / 4), |_| true).await.unwrap();
+        env.clock().sleep(Duration::from_secs(2)).await;
+        store.close().await.unwrap();
+        assert_eq!(reserved(0), Some(1 << 18));
+        let store = Store::open(env.clone(), config(0, 1, 0), |_| true).await.unwrap();
+        env.clock().sleep(Duration::from_secs(2)).await;
+        store.close().await.unwrap();
+        assert_eq!(reserved(0), Some(0));
+    });
 }
 
 /// Logs of small segments, and batches of each that are under way at the same time.

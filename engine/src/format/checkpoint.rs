@@ -36,12 +36,13 @@ struct RawEntry {
     position: U64,
     end_offset: I64,
     settled: U32,
+    compacted_end: I64,
 }
 
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const ENTRY_BYTES: usize = size_of::<RawEntry>();
 const CRC_START: usize = 12;
-const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 60, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 68, "docs/FORMAT.md gives the layout byte by byte");
 
 /// How far one log is durable in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct CheckpointEntry {
     pub end_offset: Offset,
     /// In a clean checkpoint: the log ends exactly there.
     pub settled: bool,
+    /// Records below were compacted; a lower bound.
+    pub compacted_end: Offset,
 }
 
 /// A checkpoint in memory.
@@ -100,6 +103,7 @@ impl Checkpoint {
                 position: U64::new(entry.position.get()),
                 end_offset: I64::new(entry.end_offset.get()),
                 settled: U32::new(u32::from(entry.settled)),
+                compacted_end: I64::new(entry.compacted_end.get()),
             };
             put(&mut used[HEADER_BYTES + index * ENTRY_BYTES..], raw.as_bytes());
         }
@@ -146,7 +150,7 @@ impl Checkpoint {
 
 fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
     let raw = RawEntry::read_from_bytes(bytes).ok()?;
-    let numbers = [raw.start_offset, raw.segment_base, raw.end_offset];
+    let numbers = [raw.start_offset, raw.segment_base, raw.end_offset, raw.compacted_end];
     if raw.partition.get() < 0 || raw.position.get() > NUMBER_MAX || numbers.iter().any(|number| number.get() < 0) {
         return None;
     }
@@ -158,6 +162,7 @@ fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
         position: Position::new(raw.position.get()),
         end_offset: Offset::new(raw.end_offset.get()),
         settled: raw.settled.get() == 1,
+        compacted_end: Offset::new(raw.compacted_end.get()),
     })
 }
 
@@ -175,6 +180,7 @@ mod tests {
             position: Position::new(5000),
             end_offset: Offset::new(12),
             settled: true,
+            compacted_end: Offset::new(9),
         };
         let checkpoint = Checkpoint {
             journal_generation: 8,
@@ -219,6 +225,7 @@ mod tests {
             position: Position::new(NUMBER_MAX + 1),
             end_offset: Offset::new(12),
             settled: false,
+            compacted_end: Offset::ZERO,
         };
         assert_eq!(decoded(&Checkpoint { entries: vec![entry], ..checkpoint }), None);
     }

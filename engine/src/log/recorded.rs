@@ -20,6 +20,8 @@ pub struct Recorded {
     pub end: Mark,
     /// The log ends exactly there.
     pub clean: bool,
+    /// Records below were compacted; a lower bound.
+    pub compacted_end: Offset,
     /// Bytes that are to be written to their segments before anything is read: all that the journal has of the log and the
     /// segments may not, in a round that is under way too. What is in the journal must not be appended to otherwise.
     pub pieces: Vec<Piece>,
@@ -52,6 +54,7 @@ impl Recorded {
             segment_base: None,
             end: Mark::RECORDS_START,
             clean: false,
+            compacted_end: Offset::ZERO,
             pieces: Vec::new(),
         }
     }
@@ -93,6 +96,7 @@ impl<E: Env> Log<E> {
             segment_base: self.active.as_ref().map(|_| base),
             end: Mark { offset: durable.offset, position },
             clean: false,
+            compacted_end: self.clean_end,
             pieces: self.pieces(self.in_segment.position, self.journaled_end.max(durable.position)),
         }
     }

@@ -138,5 +138,6 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
         position,
         end_offset: log.in_segment.offset,
         settled: log.in_segment == log.offsets.written(),
+        compacted_end: log.clean_end,
     })
 }

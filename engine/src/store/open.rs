@@ -120,7 +120,8 @@ pub(super) async fn quiesce<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
 /// Opens every log that may not end where it is recorded to.
 pub(super) async fn run_background<E: Env>(inner: Rc<Inner<E>>) {
     let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
-    let total = logs.len();
+    // Logs that were created meanwhile are nothing that was recovered.
+    let total = inner.report.borrow().log_count;
     let started = inner.env.clock().now();
     let mut openings = futures_util::stream::iter(logs)
         .map(|log| {

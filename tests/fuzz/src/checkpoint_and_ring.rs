@@ -282,6 +282,7 @@ impl ShapedCheckpoint {
                 position: Position::new(*position),
                 end_offset: offset(*end),
                 settled: *settled,
+                compacted_end: offset(*end / 2),
             }
         });
         let checkpoint = Checkpoint {
