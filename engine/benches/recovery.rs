@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput};
 use millrace_engine::format::segment_header::SegmentHeader;
-use millrace_engine::model::{Offset, PartitionId, TopicId};
+use millrace_engine::model::{Offset, PartitionId, Position, TopicId};
 use millrace_engine::segment::file_name;
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, assign_offsets};

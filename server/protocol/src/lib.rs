@@ -2,6 +2,7 @@
 //!
 //! - [`wire`]: the primitives, and the bounds on what a peer may make us allocate.
 //! - [`api_key`], [`error_code`], [`messages`]: generated from the schemas by `cargo dev codegen`.
+//! - [`group_data`]: generated likewise; what group coordinators store, and what consumers embed in group messages.
 //! - [`frame`], [`header`]: what stands before a message, and how a whole request or response is put together.
 //! - [`produce`], [`fetch_response`]: the two messages that carry records, read and written without copying them.
 //! - [`batch`]: record batches of format v2.
@@ -17,6 +18,15 @@ pub mod wire;
 pub mod api_key;
 #[allow(clippy::too_many_lines, reason = "generated: one arm per error")]
 pub mod error_code;
+#[allow(
+    clippy::match_same_arms,
+    clippy::semicolon_if_nothing_returned,
+    clippy::trivially_copy_pass_by_ref,
+    clippy::unnecessary_wraps,
+    unused_variables,
+    reason = "generated, as the messages are"
+)]
+pub mod group_data;
 #[allow(
     clippy::match_same_arms,
     clippy::semicolon_if_nothing_returned,

@@ -4,6 +4,8 @@
 
 pub mod alter_configs;
 pub mod api_versions;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_groups;
@@ -13,7 +15,9 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod header;
@@ -22,11 +26,13 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_commit;
+pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
@@ -91,12 +97,24 @@ macro_rules! every_message {
         (create_partitions, CreatePartitionsResponse)
         (delete_groups, DeleteGroupsRequest)
         (delete_groups, DeleteGroupsResponse)
+        (elect_leaders, ElectLeadersRequest)
+        (elect_leaders, ElectLeadersResponse)
         (incremental_alter_configs, IncrementalAlterConfigsRequest)
         (incremental_alter_configs, IncrementalAlterConfigsResponse)
         (list_partition_reassignments, ListPartitionReassignmentsRequest)
         (list_partition_reassignments, ListPartitionReassignmentsResponse)
+        (offset_delete, OffsetDeleteRequest)
+        (offset_delete, OffsetDeleteResponse)
         (describe_cluster, DescribeClusterRequest)
         (describe_cluster, DescribeClusterResponse)
+        (describe_producers, DescribeProducersRequest)
+        (describe_producers, DescribeProducersResponse)
+        (consumer_group_heartbeat, ConsumerGroupHeartbeatRequest)
+        (consumer_group_heartbeat, ConsumerGroupHeartbeatResponse)
+        (consumer_group_describe, ConsumerGroupDescribeRequest)
+        (consumer_group_describe, ConsumerGroupDescribeResponse)
+        (list_config_resources, ListConfigResourcesRequest)
+        (list_config_resources, ListConfigResourcesResponse)
         (describe_topic_partitions, DescribeTopicPartitionsRequest)
         (describe_topic_partitions, DescribeTopicPartitionsResponse)
         }

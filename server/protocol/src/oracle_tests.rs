@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::batch::{Attributes, BatchBuilder, BatchFields, BatchView, ProducerFields, RecordHeader};
 use crate::messages::every_message;
 use crate::sampler::Sampler;
-use crate::wire::{Message, Reader, Writer};
+use crate::wire::{Reader, Structure, Writer};
 
 /// Passes `bytes` through the other codec.
 fn through_oracle<Theirs: Decodable + Encodable>(bytes: &[u8], version: i16) -> Vec<u8> {
@@ -22,7 +22,7 @@ fn through_oracle<Theirs: Decodable + Encodable>(bytes: &[u8], version: i16) -> 
     output.to_vec()
 }
 
-fn encode<'a>(message: &impl Message<'a>, version: i16) -> Vec<u8> {
+fn encode<'a>(message: &impl Structure<'a>, version: i16) -> Vec<u8> {
     let mut writer = Writer::new();
     message.encode(&mut writer, version).unwrap();
     writer.into_bytes()

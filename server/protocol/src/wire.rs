@@ -73,10 +73,8 @@ impl VersionRange {
     }
 }
 
-/// A request or response body: what a caller needs to handle any of them alike.
-pub trait Message<'a>: Sized {
-    /// The API the message belongs to.
-    const API_KEY: ApiKey;
+/// What a schema describes, in the versions that it has.
+pub trait Structure<'a>: Sized {
     /// The versions that `decode` and `encode` know.
     const VERSIONS: VersionRange;
 
@@ -85,6 +83,12 @@ pub trait Message<'a>: Sized {
 
     /// Appends one body. On an error the writer holds a partial body, which the caller must throw away.
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError>;
+}
+
+/// A request or response body: what a caller needs to handle any of them alike.
+pub trait Message<'a>: Structure<'a> {
+    /// The API the message belongs to.
+    const API_KEY: ApiKey;
 }
 
 /// A request body, with the type of its answer.

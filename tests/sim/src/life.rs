@@ -118,6 +118,10 @@ impl<'a> Subject<'a> {
             flush_fails: fault.is_some_and(Fault::may_be_a_flush),
             flush_interval: life.tuning.flush_interval,
         };
+        if weather.flush_fails {
+            // A flush of the recovery that fails may take along what was only acknowledged as written.
+            self.model.lose_power();
+        }
         let running = run(machine.clone(), self.model.clone(), life.clone(), expects_clean, weather);
         let lives = machine.crash_count();
         let outcome = self.world.run_until_crash(running).unwrap_or(Outcome::Crashed);

@@ -67,11 +67,20 @@ const SELECTED: &[&str] = &[
     "SaslAuthenticate",
     "CreatePartitions",
     "DeleteGroups",
+    "ElectLeaders",
     "IncrementalAlterConfigs",
     "ListPartitionReassignments",
+    "OffsetDelete",
     "DescribeCluster",
+    "DescribeProducers",
+    "ConsumerGroupHeartbeat",
+    "ConsumerGroupDescribe",
+    "ListConfigResources",
     "DescribeTopicPartitions",
 ];
+
+/// The opaque fields whose contents are committed.
+const SELECTED_DATA: &[&str] = &["ConsumerProtocolAssignment", "ConsumerProtocolSubscription"];
 
 /// Runs the task.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -90,10 +99,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         if arguments.check {
             stale.push(name.clone());
         } else {
+            std::fs::create_dir_all(path.parent().context("a file lies in a folder")?)?;
             std::fs::write(&path, text).with_context(|| format!("writing {name}"))?;
         }
     }
-    for name in leftover_files(&protocol.join("src/messages"), &files)? {
+    for name in leftover_files(&protocol.join("src"), &files)? {
         if arguments.check {
             stale.push(name);
         } else {
@@ -107,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Renders every generated file, by its path below `src`, before formatting.
 fn render_all(schemas: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let mut apis: BTreeMap<i16, ApiFile> = BTreeMap::new();
-    let mut headers = Vec::new();
+    let (mut headers, mut data) = (Vec::new(), render_group_records(&schemas.join("group-records"))?);
     for schema in read_schemas(&schemas.join("messages"))? {
         let name = schema.name.clone();
         let message = Message::resolve(&schema).with_context(|| format!("resolving {name}"))?;
@@ -115,7 +125,12 @@ fn render_all(schemas: &Path) -> anyhow::Result<BTreeMap<String, String>> {
             (Kind::Request, Some(key)) => apis.entry(key).or_default().request = Some(message),
             (Kind::Response, Some(key)) => apis.entry(key).or_default().response = Some(message),
             (Kind::Header, None) => headers.push(message),
-            (Kind::Data, None) => drop(message::render_message(&message)),
+            (Kind::Data, None) => {
+                let text = message::render_data(&message);
+                if SELECTED_DATA.contains(&name.as_str()) {
+                    data.insert(names::snake(&name), (text, vec![name]));
+                }
+            }
             (kind, key) => bail!("{name} is a {kind:?} with API key {key:?}"),
         }
     }
@@ -124,7 +139,9 @@ fn render_all(schemas: &Path) -> anyhow::Result<BTreeMap<String, String>> {
         api.separate_names();
     }
 
-    let mut files = BTreeMap::new();
+    let structures = data.iter().map(|(module, (_, names))| (module.clone(), names.clone())).collect();
+    let mut files = BTreeMap::from([("group_data.rs".to_owned(), message::render_data_list(&structures))]);
+    files.extend(data.into_iter().map(|(module, (text, _))| (format!("group_data/{module}.rs"), text)));
     let mut selected = Vec::new();
     for (key, api) in &apis {
         let text = message::render_api(api).with_context(|| format!("rendering API {key}"))?;
@@ -144,6 +161,27 @@ fn render_all(schemas: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
+/// Renders the records of group coordinators, by module, each with the names of key and value.
+fn render_group_records(folder: &Path) -> anyhow::Result<BTreeMap<String, (String, Vec<String>)>> {
+    let mut records: BTreeMap<String, Vec<(i16, Message)>> = BTreeMap::new();
+    // By their names a key comes before its value.
+    for schema in read_schemas(folder)? {
+        let stem = schema.name.strip_suffix("Key").or_else(|| schema.name.strip_suffix("Value"));
+        let stem = stem.with_context(|| format!("{} is neither key nor value", schema.name))?.to_owned();
+        let record_type = schema.api_key.with_context(|| format!("{} has no type", schema.name))?;
+        let message = Message::resolve(&schema).with_context(|| format!("resolving {}", schema.name))?;
+        records.entry(stem).or_default().push((record_type, message));
+    }
+    let mut rendered = BTreeMap::new();
+    for (stem, pair) in records {
+        let [(key_type, key), (value_type, value)] = pair.as_slice() else { bail!("{stem} lacks a key or a value") };
+        ensure!(key_type == value_type, "key and value of {stem} are of different types");
+        let names = vec![key.name.clone(), value.name.clone()];
+        rendered.insert(names::snake(&stem), (message::render_record(&stem, key, value, *key_type), names));
+    }
+    Ok(rendered)
+}
+
 /// Reads all schemas, in the order of their file names.
 fn read_schemas(folder: &Path) -> anyhow::Result<Vec<Schema>> {
     let mut paths = Vec::new();
@@ -160,13 +198,16 @@ fn read_schemas(folder: &Path) -> anyhow::Result<Vec<Schema>> {
     Ok(schemas)
 }
 
-/// Files in the folder of messages that nothing generates any more.
-fn leftover_files(folder: &Path, files: &BTreeMap<String, String>) -> anyhow::Result<Vec<String>> {
+/// Files in the generated folders that nothing generates any more.
+fn leftover_files(source: &Path, files: &BTreeMap<String, String>) -> anyhow::Result<Vec<String>> {
     let mut leftover = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))? {
-        let name = format!("messages/{}", entry?.file_name().to_string_lossy());
-        if !files.contains_key(&name) {
-            leftover.push(name);
+    for folder in ["messages", "group_data"] {
+        let path = source.join(folder);
+        for entry in std::fs::read_dir(&path).with_context(|| format!("listing {}", path.display()))? {
+            let name = format!("{folder}/{}", entry?.file_name().to_string_lossy());
+            if !files.contains_key(&name) {
+                leftover.push(name);
+            }
         }
     }
     leftover.sort();

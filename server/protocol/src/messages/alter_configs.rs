@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `AlterConfigsRequest`: versions 0-2, flexible from 2.
@@ -53,8 +54,7 @@ impl<'a> AlterConfigsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for AlterConfigsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::AlterConfigs;
+impl<'a> Structure<'a> for AlterConfigsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -64,6 +64,10 @@ impl<'a> Message<'a> for AlterConfigsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for AlterConfigsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::AlterConfigs;
 }
 
 #[cfg(test)]
@@ -241,8 +245,7 @@ impl<'a> AlterConfigsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for AlterConfigsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::AlterConfigs;
+impl<'a> Structure<'a> for AlterConfigsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -252,6 +255,10 @@ impl<'a> Message<'a> for AlterConfigsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for AlterConfigsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::AlterConfigs;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `ApiVersionsRequest`: versions 0-4, flexible from 3.
@@ -55,8 +56,7 @@ impl<'a> ApiVersionsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for ApiVersionsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::ApiVersions;
+impl<'a> Structure<'a> for ApiVersionsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -66,6 +66,10 @@ impl<'a> Message<'a> for ApiVersionsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ApiVersionsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::ApiVersions;
 }
 
 #[cfg(test)]
@@ -219,8 +223,7 @@ impl<'a> ApiVersionsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for ApiVersionsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::ApiVersions;
+impl<'a> Structure<'a> for ApiVersionsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -230,6 +233,10 @@ impl<'a> Message<'a> for ApiVersionsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ApiVersionsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::ApiVersions;
 }
 
 #[cfg(test)]

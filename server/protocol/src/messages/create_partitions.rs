@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `CreatePartitionsRequest`: versions 0-3, flexible from 2.
@@ -57,8 +58,7 @@ impl<'a> CreatePartitionsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for CreatePartitionsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::CreatePartitions;
+impl<'a> Structure<'a> for CreatePartitionsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -68,6 +68,10 @@ impl<'a> Message<'a> for CreatePartitionsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for CreatePartitionsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::CreatePartitions;
 }
 
 #[cfg(test)]
@@ -248,8 +252,7 @@ impl<'a> CreatePartitionsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for CreatePartitionsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::CreatePartitions;
+impl<'a> Structure<'a> for CreatePartitionsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -259,6 +262,10 @@ impl<'a> Message<'a> for CreatePartitionsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for CreatePartitionsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::CreatePartitions;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `CreateTopicsRequest`: versions 2-7, flexible from 5.
@@ -63,8 +64,7 @@ impl<'a> CreateTopicsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for CreateTopicsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::CreateTopics;
+impl<'a> Structure<'a> for CreateTopicsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -74,6 +74,10 @@ impl<'a> Message<'a> for CreateTopicsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for CreateTopicsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::CreateTopics;
 }
 
 #[cfg(test)]
@@ -317,8 +321,7 @@ impl<'a> CreateTopicsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for CreateTopicsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::CreateTopics;
+impl<'a> Structure<'a> for CreateTopicsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -328,6 +331,10 @@ impl<'a> Message<'a> for CreateTopicsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for CreateTopicsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::CreateTopics;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DeleteGroupsRequest`: versions 0-2, flexible from 2.
@@ -47,8 +48,7 @@ impl<'a> DeleteGroupsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteGroupsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteGroups;
+impl<'a> Structure<'a> for DeleteGroupsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -58,6 +58,10 @@ impl<'a> Message<'a> for DeleteGroupsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteGroupsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteGroups;
 }
 
 #[cfg(test)]
@@ -115,8 +119,7 @@ impl<'a> DeleteGroupsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteGroupsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteGroups;
+impl<'a> Structure<'a> for DeleteGroupsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -126,6 +129,10 @@ impl<'a> Message<'a> for DeleteGroupsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteGroupsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteGroups;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DeleteRecordsRequest`: versions 0-2, flexible from 2.
@@ -53,8 +54,7 @@ impl<'a> DeleteRecordsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteRecordsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteRecords;
+impl<'a> Structure<'a> for DeleteRecordsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -64,6 +64,10 @@ impl<'a> Message<'a> for DeleteRecordsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteRecordsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteRecords;
 }
 
 #[cfg(test)]
@@ -229,8 +233,7 @@ impl<'a> DeleteRecordsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteRecordsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteRecords;
+impl<'a> Structure<'a> for DeleteRecordsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -240,6 +243,10 @@ impl<'a> Message<'a> for DeleteRecordsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteRecordsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteRecords;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DeleteTopicsRequest`: versions 1-6, flexible from 4.
@@ -68,8 +69,7 @@ impl<'a> DeleteTopicsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteTopicsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteTopics;
+impl<'a> Structure<'a> for DeleteTopicsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -79,6 +79,10 @@ impl<'a> Message<'a> for DeleteTopicsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteTopicsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteTopics;
 }
 
 #[cfg(test)]
@@ -187,8 +191,7 @@ impl<'a> DeleteTopicsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DeleteTopicsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DeleteTopics;
+impl<'a> Structure<'a> for DeleteTopicsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -198,6 +201,10 @@ impl<'a> Message<'a> for DeleteTopicsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DeleteTopicsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DeleteTopics;
 }
 
 #[cfg(test)]

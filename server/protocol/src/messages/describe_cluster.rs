@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DescribeClusterRequest`: versions 0-2, flexible from 0.
@@ -63,8 +64,7 @@ impl DescribeClusterRequest {
     }
 }
 
-impl<'a> Message<'a> for DescribeClusterRequest {
-    const API_KEY: ApiKey = ApiKey::DescribeCluster;
+impl<'a> Structure<'a> for DescribeClusterRequest {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -74,6 +74,10 @@ impl<'a> Message<'a> for DescribeClusterRequest {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl Message<'_> for DescribeClusterRequest {
+    const API_KEY: ApiKey = ApiKey::DescribeCluster;
 }
 
 #[cfg(test)]
@@ -183,8 +187,7 @@ impl<'a> DescribeClusterResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeClusterResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeCluster;
+impl<'a> Structure<'a> for DescribeClusterResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -194,6 +197,10 @@ impl<'a> Message<'a> for DescribeClusterResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeClusterResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeCluster;
 }
 
 #[cfg(test)]

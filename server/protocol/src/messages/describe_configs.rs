@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DescribeConfigsRequest`: versions 1-4, flexible from 4.
@@ -61,8 +62,7 @@ impl<'a> DescribeConfigsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeConfigsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeConfigs;
+impl<'a> Structure<'a> for DescribeConfigsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -72,6 +72,10 @@ impl<'a> Message<'a> for DescribeConfigsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeConfigsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeConfigs;
 }
 
 #[cfg(test)]
@@ -199,8 +203,7 @@ impl<'a> DescribeConfigsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeConfigsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeConfigs;
+impl<'a> Structure<'a> for DescribeConfigsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -210,6 +213,10 @@ impl<'a> Message<'a> for DescribeConfigsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeConfigsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeConfigs;
 }
 
 #[cfg(test)]

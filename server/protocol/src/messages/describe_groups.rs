@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DescribeGroupsRequest`: versions 0-6, flexible from 5.
@@ -55,8 +56,7 @@ impl<'a> DescribeGroupsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeGroupsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeGroups;
+impl<'a> Structure<'a> for DescribeGroupsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -66,6 +66,10 @@ impl<'a> Message<'a> for DescribeGroupsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeGroupsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeGroups;
 }
 
 #[cfg(test)]
@@ -128,8 +132,7 @@ impl<'a> DescribeGroupsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeGroupsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeGroups;
+impl<'a> Structure<'a> for DescribeGroupsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -139,6 +142,10 @@ impl<'a> Message<'a> for DescribeGroupsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeGroupsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeGroups;
 }
 
 #[cfg(test)]

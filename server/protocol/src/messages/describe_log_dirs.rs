@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DescribeLogDirsRequest`: versions 1-5, flexible from 2.
@@ -57,8 +58,7 @@ impl<'a> DescribeLogDirsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeLogDirsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeLogDirs;
+impl<'a> Structure<'a> for DescribeLogDirsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -68,6 +68,10 @@ impl<'a> Message<'a> for DescribeLogDirsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeLogDirsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeLogDirs;
 }
 
 #[cfg(test)]
@@ -186,8 +190,7 @@ impl<'a> DescribeLogDirsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeLogDirsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeLogDirs;
+impl<'a> Structure<'a> for DescribeLogDirsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -197,6 +200,10 @@ impl<'a> Message<'a> for DescribeLogDirsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeLogDirsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeLogDirs;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `DescribeTopicPartitionsRequest`: versions 0, flexible from 0.
@@ -62,8 +63,7 @@ impl<'a> DescribeTopicPartitionsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeTopicPartitionsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeTopicPartitions;
+impl<'a> Structure<'a> for DescribeTopicPartitionsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -73,6 +73,10 @@ impl<'a> Message<'a> for DescribeTopicPartitionsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeTopicPartitionsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeTopicPartitions;
 }
 
 #[cfg(test)]
@@ -213,8 +217,7 @@ impl<'a> DescribeTopicPartitionsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for DescribeTopicPartitionsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::DescribeTopicPartitions;
+impl<'a> Structure<'a> for DescribeTopicPartitionsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -224,6 +227,10 @@ impl<'a> Message<'a> for DescribeTopicPartitionsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for DescribeTopicPartitionsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::DescribeTopicPartitions;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `FetchRequest`: versions 4-18, flexible from 12.
@@ -161,8 +162,7 @@ impl<'a> FetchRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for FetchRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::Fetch;
+impl<'a> Structure<'a> for FetchRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -172,6 +172,10 @@ impl<'a> Message<'a> for FetchRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for FetchRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::Fetch;
 }
 
 #[cfg(test)]
@@ -590,8 +594,7 @@ impl<'a> FetchResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for FetchResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::Fetch;
+impl<'a> Structure<'a> for FetchResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -601,6 +604,10 @@ impl<'a> Message<'a> for FetchResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for FetchResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::Fetch;
 }
 
 #[cfg(test)]

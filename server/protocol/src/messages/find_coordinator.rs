@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `FindCoordinatorRequest`: versions 0-6, flexible from 3.
@@ -69,8 +70,7 @@ impl<'a> FindCoordinatorRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for FindCoordinatorRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::FindCoordinator;
+impl<'a> Structure<'a> for FindCoordinatorRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -80,6 +80,10 @@ impl<'a> Message<'a> for FindCoordinatorRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for FindCoordinatorRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::FindCoordinator;
 }
 
 #[cfg(test)]
@@ -203,8 +207,7 @@ impl<'a> FindCoordinatorResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for FindCoordinatorResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::FindCoordinator;
+impl<'a> Structure<'a> for FindCoordinatorResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -214,6 +217,10 @@ impl<'a> Message<'a> for FindCoordinatorResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for FindCoordinatorResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::FindCoordinator;
 }
 
 #[cfg(test)]

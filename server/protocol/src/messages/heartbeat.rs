@@ -5,7 +5,7 @@
 use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
-use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer};
+use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer};
 
 /// `HeartbeatRequest`: versions 0-4, flexible from 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +61,7 @@ impl<'a> HeartbeatRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for HeartbeatRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::Heartbeat;
+impl<'a> Structure<'a> for HeartbeatRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -72,6 +71,10 @@ impl<'a> Message<'a> for HeartbeatRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for HeartbeatRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::Heartbeat;
 }
 
 #[cfg(test)]
@@ -134,8 +137,7 @@ impl HeartbeatResponse {
     }
 }
 
-impl<'a> Message<'a> for HeartbeatResponse {
-    const API_KEY: ApiKey = ApiKey::Heartbeat;
+impl<'a> Structure<'a> for HeartbeatResponse {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -145,6 +147,10 @@ impl<'a> Message<'a> for HeartbeatResponse {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl Message<'_> for HeartbeatResponse {
+    const API_KEY: ApiKey = ApiKey::Heartbeat;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `IncrementalAlterConfigsRequest`: versions 0-1, flexible from 1.
@@ -53,8 +54,7 @@ impl<'a> IncrementalAlterConfigsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for IncrementalAlterConfigsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
+impl<'a> Structure<'a> for IncrementalAlterConfigsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -64,6 +64,10 @@ impl<'a> Message<'a> for IncrementalAlterConfigsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for IncrementalAlterConfigsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
 }
 
 #[cfg(test)]
@@ -249,8 +253,7 @@ impl<'a> IncrementalAlterConfigsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for IncrementalAlterConfigsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
+impl<'a> Structure<'a> for IncrementalAlterConfigsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -260,6 +263,10 @@ impl<'a> Message<'a> for IncrementalAlterConfigsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for IncrementalAlterConfigsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::IncrementalAlterConfigs;
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
-use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer};
+use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer};
 
 /// `InitProducerIdRequest`: versions 0-6, flexible from 2.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,8 +101,7 @@ impl<'a> InitProducerIdRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for InitProducerIdRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::InitProducerId;
+impl<'a> Structure<'a> for InitProducerIdRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -112,6 +111,10 @@ impl<'a> Message<'a> for InitProducerIdRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for InitProducerIdRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::InitProducerId;
 }
 
 #[cfg(test)]
@@ -218,8 +221,7 @@ impl InitProducerIdResponse {
     }
 }
 
-impl<'a> Message<'a> for InitProducerIdResponse {
-    const API_KEY: ApiKey = ApiKey::InitProducerId;
+impl<'a> Structure<'a> for InitProducerIdResponse {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -229,6 +231,10 @@ impl<'a> Message<'a> for InitProducerIdResponse {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl Message<'_> for InitProducerIdResponse {
+    const API_KEY: ApiKey = ApiKey::InitProducerId;
 }
 
 #[cfg(test)]

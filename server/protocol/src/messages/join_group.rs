@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `JoinGroupRequest`: versions 0-9, flexible from 6.
@@ -109,8 +110,7 @@ impl<'a> JoinGroupRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for JoinGroupRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::JoinGroup;
+impl<'a> Structure<'a> for JoinGroupRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -120,6 +120,10 @@ impl<'a> Message<'a> for JoinGroupRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for JoinGroupRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::JoinGroup;
 }
 
 #[cfg(test)]
@@ -306,8 +310,7 @@ impl<'a> JoinGroupResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for JoinGroupResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::JoinGroup;
+impl<'a> Structure<'a> for JoinGroupResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -317,6 +320,10 @@ impl<'a> Message<'a> for JoinGroupResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for JoinGroupResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::JoinGroup;
 }
 
 #[cfg(test)]

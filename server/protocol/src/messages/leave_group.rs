@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `LeaveGroupRequest`: versions 0-5, flexible from 4.
@@ -69,8 +70,7 @@ impl<'a> LeaveGroupRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for LeaveGroupRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::LeaveGroup;
+impl<'a> Structure<'a> for LeaveGroupRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -80,6 +80,10 @@ impl<'a> Message<'a> for LeaveGroupRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for LeaveGroupRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::LeaveGroup;
 }
 
 #[cfg(test)]
@@ -220,8 +224,7 @@ impl<'a> LeaveGroupResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for LeaveGroupResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::LeaveGroup;
+impl<'a> Structure<'a> for LeaveGroupResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -231,6 +234,10 @@ impl<'a> Message<'a> for LeaveGroupResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for LeaveGroupResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::LeaveGroup;
 }
 
 #[cfg(test)]

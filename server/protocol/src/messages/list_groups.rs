@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `ListGroupsRequest`: versions 0-5, flexible from 3.
@@ -61,8 +62,7 @@ impl<'a> ListGroupsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListGroupsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::ListGroups;
+impl<'a> Structure<'a> for ListGroupsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -72,6 +72,10 @@ impl<'a> Message<'a> for ListGroupsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListGroupsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::ListGroups;
 }
 
 #[cfg(test)]
@@ -138,8 +142,7 @@ impl<'a> ListGroupsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListGroupsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::ListGroups;
+impl<'a> Structure<'a> for ListGroupsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -149,6 +152,10 @@ impl<'a> Message<'a> for ListGroupsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListGroupsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::ListGroups;
 }
 
 #[cfg(test)]

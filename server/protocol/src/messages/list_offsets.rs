@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `ListOffsetsRequest`: versions 1-11, flexible from 6.
@@ -67,8 +68,7 @@ impl<'a> ListOffsetsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListOffsetsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::ListOffsets;
+impl<'a> Structure<'a> for ListOffsetsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -78,6 +78,10 @@ impl<'a> Message<'a> for ListOffsetsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListOffsetsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::ListOffsets;
 }
 
 #[cfg(test)]
@@ -264,8 +268,7 @@ impl<'a> ListOffsetsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListOffsetsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::ListOffsets;
+impl<'a> Structure<'a> for ListOffsetsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -275,6 +278,10 @@ impl<'a> Message<'a> for ListOffsetsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListOffsetsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::ListOffsets;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `ListPartitionReassignmentsRequest`: versions 0, flexible from 0.
@@ -58,8 +59,7 @@ impl<'a> ListPartitionReassignmentsRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListPartitionReassignmentsRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::ListPartitionReassignments;
+impl<'a> Structure<'a> for ListPartitionReassignmentsRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -69,6 +69,10 @@ impl<'a> Message<'a> for ListPartitionReassignmentsRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListPartitionReassignmentsRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::ListPartitionReassignments;
 }
 
 #[cfg(test)]
@@ -186,8 +190,7 @@ impl<'a> ListPartitionReassignmentsResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for ListPartitionReassignmentsResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::ListPartitionReassignments;
+impl<'a> Structure<'a> for ListPartitionReassignmentsResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -197,6 +200,10 @@ impl<'a> Message<'a> for ListPartitionReassignmentsResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ListPartitionReassignmentsResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::ListPartitionReassignments;
 }
 
 #[cfg(test)]

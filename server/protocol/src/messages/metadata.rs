@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `MetadataRequest`: versions 0-13, flexible from 9.
@@ -105,8 +106,7 @@ impl<'a> MetadataRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for MetadataRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::Metadata;
+impl<'a> Structure<'a> for MetadataRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -116,6 +116,10 @@ impl<'a> Message<'a> for MetadataRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for MetadataRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::Metadata;
 }
 
 #[cfg(test)]
@@ -306,8 +310,7 @@ impl<'a> MetadataResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for MetadataResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::Metadata;
+impl<'a> Structure<'a> for MetadataResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -317,6 +320,10 @@ impl<'a> Message<'a> for MetadataResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for MetadataResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::Metadata;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `OffsetCommitRequest`: versions 2-10, flexible from 8.
@@ -88,8 +89,7 @@ impl<'a> OffsetCommitRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetCommitRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetCommit;
+impl<'a> Structure<'a> for OffsetCommitRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -99,6 +99,10 @@ impl<'a> Message<'a> for OffsetCommitRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetCommitRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetCommit;
 }
 
 #[cfg(test)]
@@ -302,8 +306,7 @@ impl<'a> OffsetCommitResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetCommitResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetCommit;
+impl<'a> Structure<'a> for OffsetCommitResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -313,6 +316,10 @@ impl<'a> Message<'a> for OffsetCommitResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetCommitResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetCommit;
 }
 
 #[cfg(test)]

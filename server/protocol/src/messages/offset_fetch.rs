@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `OffsetFetchRequest`: versions 1-10, flexible from 6.
@@ -108,8 +109,7 @@ impl<'a> OffsetFetchRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetFetchRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetFetch;
+impl<'a> Structure<'a> for OffsetFetchRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -119,6 +119,10 @@ impl<'a> Message<'a> for OffsetFetchRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetFetchRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetFetch;
 }
 
 #[cfg(test)]
@@ -410,8 +414,7 @@ impl<'a> OffsetFetchResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetFetchResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetFetch;
+impl<'a> Structure<'a> for OffsetFetchResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -421,6 +424,10 @@ impl<'a> Message<'a> for OffsetFetchResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetFetchResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetFetch;
 }
 
 #[cfg(test)]

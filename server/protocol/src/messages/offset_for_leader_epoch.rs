@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `OffsetForLeaderEpochRequest`: versions 2-4, flexible from 4.
@@ -61,8 +62,7 @@ impl<'a> OffsetForLeaderEpochRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetForLeaderEpochRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
+impl<'a> Structure<'a> for OffsetForLeaderEpochRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -72,6 +72,10 @@ impl<'a> Message<'a> for OffsetForLeaderEpochRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetForLeaderEpochRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
 }
 
 #[cfg(test)]
@@ -247,8 +251,7 @@ impl<'a> OffsetForLeaderEpochResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for OffsetForLeaderEpochResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
+impl<'a> Structure<'a> for OffsetForLeaderEpochResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -258,6 +261,10 @@ impl<'a> Message<'a> for OffsetForLeaderEpochResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for OffsetForLeaderEpochResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::OffsetForLeaderEpoch;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, Uuid, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, Uuid, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `ProduceRequest`: versions 3-13, flexible from 9.
@@ -61,8 +62,7 @@ impl<'a> ProduceRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for ProduceRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::Produce;
+impl<'a> Structure<'a> for ProduceRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -72,6 +72,10 @@ impl<'a> Message<'a> for ProduceRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ProduceRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::Produce;
 }
 
 #[cfg(test)]
@@ -272,8 +276,7 @@ impl<'a> ProduceResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for ProduceResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::Produce;
+impl<'a> Structure<'a> for ProduceResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -283,6 +286,10 @@ impl<'a> Message<'a> for ProduceResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for ProduceResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::Produce;
 }
 
 #[cfg(test)]

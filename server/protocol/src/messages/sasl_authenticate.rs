@@ -5,7 +5,7 @@
 use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
-use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer};
+use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer};
 
 /// `SaslAuthenticateRequest`: versions 0-2, flexible from 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,7 @@ impl<'a> SaslAuthenticateRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for SaslAuthenticateRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::SaslAuthenticate;
+impl<'a> Structure<'a> for SaslAuthenticateRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -56,6 +55,10 @@ impl<'a> Message<'a> for SaslAuthenticateRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SaslAuthenticateRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::SaslAuthenticate;
 }
 
 #[cfg(test)]
@@ -127,8 +130,7 @@ impl<'a> SaslAuthenticateResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for SaslAuthenticateResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::SaslAuthenticate;
+impl<'a> Structure<'a> for SaslAuthenticateResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -138,6 +140,10 @@ impl<'a> Message<'a> for SaslAuthenticateResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SaslAuthenticateResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::SaslAuthenticate;
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
-use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer};
+use crate::wire::{DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer};
 
 /// `SaslHandshakeRequest`: versions 0-1, never flexible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +39,7 @@ impl<'a> SaslHandshakeRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for SaslHandshakeRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::SaslHandshake;
+impl<'a> Structure<'a> for SaslHandshakeRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -50,6 +49,10 @@ impl<'a> Message<'a> for SaslHandshakeRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SaslHandshakeRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::SaslHandshake;
 }
 
 #[cfg(test)]
@@ -99,8 +102,7 @@ impl<'a> SaslHandshakeResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for SaslHandshakeResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::SaslHandshake;
+impl<'a> Structure<'a> for SaslHandshakeResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -110,6 +112,10 @@ impl<'a> Message<'a> for SaslHandshakeResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SaslHandshakeResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::SaslHandshake;
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::api_key::ApiKey;
 #[cfg(test)]
 use crate::sampler::Sampler;
 use crate::wire::{
-    DecodeError, EncodeError, Layout, Message, Reader, Request, VersionRange, Writer, is_amplification_bounded,
+    DecodeError, EncodeError, Layout, Message, Reader, Request, Structure, VersionRange, Writer,
+    is_amplification_bounded,
 };
 
 /// `SyncGroupRequest`: versions 0-5, flexible from 4.
@@ -82,8 +83,7 @@ impl<'a> SyncGroupRequest<'a> {
     }
 }
 
-impl<'a> Message<'a> for SyncGroupRequest<'a> {
-    const API_KEY: ApiKey = ApiKey::SyncGroup;
+impl<'a> Structure<'a> for SyncGroupRequest<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -93,6 +93,10 @@ impl<'a> Message<'a> for SyncGroupRequest<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SyncGroupRequest<'a> {
+    const API_KEY: ApiKey = ApiKey::SyncGroup;
 }
 
 #[cfg(test)]
@@ -224,8 +228,7 @@ impl<'a> SyncGroupResponse<'a> {
     }
 }
 
-impl<'a> Message<'a> for SyncGroupResponse<'a> {
-    const API_KEY: ApiKey = ApiKey::SyncGroup;
+impl<'a> Structure<'a> for SyncGroupResponse<'a> {
     const VERSIONS: VersionRange = Self::VERSIONS;
 
     fn decode(reader: &mut Reader<'a>, version: i16) -> Result<Self, DecodeError> {
@@ -235,6 +238,10 @@ impl<'a> Message<'a> for SyncGroupResponse<'a> {
     fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         self.encode(writer, version)
     }
+}
+
+impl<'a> Message<'a> for SyncGroupResponse<'a> {
+    const API_KEY: ApiKey = ApiKey::SyncGroup;
 }
 
 #[cfg(test)]

@@ -32,8 +32,14 @@ pub(crate) enum Kind {
     Request,
     Response,
     Header,
-    /// Contents of internal topics and of opaque fields.
+    /// Contents of opaque fields.
     Data,
+    /// The key of a record in `__consumer_offsets`.
+    #[serde(rename = "coordinator-key")]
+    CoordinatorKey,
+    /// The value of such a record.
+    #[serde(rename = "coordinator-value")]
+    CoordinatorValue,
 }
 
 /// A structure that several fields share.
