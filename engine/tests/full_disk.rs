@@ -101,7 +101,7 @@ fn a_full_disk_refuses_producers_and_nothing_else() {
 #[test]
 fn the_reserve_shrinks_with_the_setting_and_the_number_of_shards() {
     let world = World::new(5, WorldConfig::default());
-    let reserved = |shard: u16| world.disk().read(&format!("/data/reserve-{shard:03}")).map(|bytes| bytes.len());
+    let reserved = |shard: u16| world.disk().read(format!("/data/reserve-{shard:03}")).map(|bytes| bytes.len());
     world.run(async {
         let env = world.env(0);
         let config = |shard_index, shard_count, reserve_bytes| StoreConfig {
@@ -147,7 +147,7 @@ async fn open_small(env: &SimEnv) -> Store<SimEnv> {
 async fn append_to_all(store: &Store<SimEnv>, acknowledged: &mut BTreeMap<i32, i64>) {
     let appends = (2..2 + LOGS).flat_map(|number| std::iter::repeat_n(number, DEPTH)).map(async |number| {
         let mut builder = BatchBuilder::new(BatchFields::default());
-        builder.push(0, None, Some(&[7; 60_000]));
+        builder.push(0, None, Some(&vec![7; 60_000]));
         let bytes = builder.build();
         let batch = BatchView::parse(&bytes).unwrap();
         let appended = store.append(partition(number), &batch, LeaderEpoch::new(0)).await.ok()?;

@@ -101,7 +101,9 @@ mod tests {
     fn the_flush_policy_is_the_one_in_force() {
         let shown = |settings: &[&str]| {
             let mut raw = RawConfig::new();
-            settings.iter().for_each(|setting| raw.add_assignment(setting));
+            for setting in settings {
+                raw.add_assignment(setting);
+            }
             flush_policy(&check(&raw, Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap())
         };
         assert!(
