@@ -32,6 +32,8 @@
 //!   learn of the deletion.
 //! - A batch with the last sequence of a producer loses its records but not its header, or the producer would be taken
 //!   for a new one after a restart.
+//! - The first batch of a leader epoch, and of a segment, loses its records but not its header: replicas look for the
+//!   offset at which the epoch before it ended.
 //! - Records of aborted transactions, and in a compacted log records without key, go.
 //!
 //! A batch whose records cannot be decompressed, or take more memory than is allowed, is kept and reported, never dropped

@@ -41,7 +41,7 @@ use millrace_runtime::{Disk, Env};
 use thiserror::Error;
 
 use crate::format::segment_header::RECORDS_START;
-use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position};
+use crate::model::{EpochStart, Incarnation, LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
 use crate::segment::{self, Segment};
 use active::{ActiveSegment, HeaderState};
@@ -121,6 +121,8 @@ pub struct Log<E: Env> {
     pub config: LogConfig,
     /// Set while the log is not open. Everything below is empty then.
     pub recorded: Option<Recorded>,
+    /// How often it was cut. What the journal says of an older incarnation is void.
+    pub incarnation: Incarnation,
     /// Why it cannot be used; goes when it is opened again.
     pub failure: Option<Failure>,
     /// Counts how often the log was discarded: what belongs to an earlier life is recognised by it.
@@ -147,6 +149,8 @@ pub struct Log<E: Env> {
     pub finishing: bool,
     /// Compaction works on its sealed segments.
     pub compacting: bool,
+    /// A task cuts its end off: nobody else may use it.
+    pub cutting: bool,
     /// Somebody appended or read since it was last looked for idle logs.
     pub used: bool,
     /// The log stands in the store's queue of logs with something to write.
@@ -197,6 +201,7 @@ impl<E: Env> Log<E> {
         Self {
             id,
             config,
+            incarnation: recorded.incarnation,
             recorded: Some(recorded),
             failure: None,
             life: 0,
@@ -211,6 +216,7 @@ impl<E: Env> Log<E> {
             flushing_beside: false,
             finishing: false,
             compacting: false,
+            cutting: false,
             used: true,
             queued: false,
             write_back_wanted: false,
@@ -239,9 +245,11 @@ impl<E: Env> Log<E> {
     pub fn open(&mut self, opened: OpenedLog<E>) {
         let OpenedLog { sealed, active, start_offset, end, index, epochs, first_timestamp, .. } = opened;
         let (producers, leader_epoch, saved) = (opened.producers, opened.leader_epoch, opened.saved);
-        // What is known may be of records that were never flushed, or are cut off since.
-        let compacted_end = self.recorded.take().map_or(Offset::ZERO, |recorded| recorded.compacted_end);
-        self.clean_end = compacted_end.min(end.offset);
+        if let Some(recorded) = self.recorded.take() {
+            self.incarnation = recorded.incarnation;
+            // What is known may be of records that were never flushed, or are cut off since.
+            self.clean_end = recorded.compacted_end.min(end.offset);
+        }
         self.failure = None;
         self.sealed = sealed;
         self.active = active;
@@ -430,35 +438,6 @@ impl<E: Env> Log<E> {
     /// Whether a round has to write the segments: for what cannot be a piece in the journal.
     pub fn needs_segment_write(&self) -> bool {
         self.header_pending() || self.offsets.stored().position < self.origin()
-    }
-
-    /// Up to where the segment is to be filled now: a step further than now if all that was appended does not fit, or
-    /// only just does.
-    pub fn fill_target(&self) -> Option<Position> {
-        let filled_end = self.active.as_ref().map_or(Position::default(), |active| active.filled_end);
-        let needed_end = self.locate_active(self.offsets.written().position).block_ceil();
-        // A small segment is not filled far past its own size.
-        let step_max = Position::new(self.config.segment_bytes / 8).block_floor().get().max(segment::FILL_BYTES_MIN);
-        let step_bytes = self.fill_bytes_next.min(step_max);
-        let reserve_end = Position::new(needed_end.get() + step_bytes / 4);
-        let target = Position::new(needed_end.max(filled_end).get() + step_bytes);
-        (reserve_end > filled_end).then_some(target)
-    }
-
-    /// Whether the next segment is to be prepared: a roll is due or near.
-    pub fn next_wanted(&self) -> bool {
-        let Some(active) = self.active.as_ref().filter(|active| !active.unnamed) else { return false };
-        let bytes = self.locate_active(self.offsets.written().position).get();
-        let near = bytes / 4 >= self.config.segment_bytes / 5;
-        self.next.is_none() && active.base_offset < self.offsets.written().offset && (near || self.roll_wanted)
-    }
-
-    /// Whether the segment is open and has room for all that was appended.
-    pub fn has_room(&self) -> bool {
-        let end = self.offsets.written().position;
-        self.active.as_ref().is_some_and(|active| {
-            active.file.is_some() && position_in_file(end, active.origin).block_ceil() <= active.filled_end
-        })
     }
 
     /// Whether an append has to wait until the partial last block is in memory.

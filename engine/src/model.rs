@@ -54,6 +54,35 @@ impl LeaderEpoch {
     }
 }
 
+/// How often a log's end was cut off. The offsets and positions above a cut are used again, so what was noted of one
+/// incarnation means nothing in the next.
+///
+/// Invariant: at most [`Self::MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Incarnation(u32);
+
+impl Incarnation {
+    /// The largest number, which is all that a checkpoint has room for.
+    pub const MAX: u32 = (1 << 24) - 1;
+    /// That of a log that was never cut.
+    pub const FIRST: Self = Self(0);
+
+    /// The incarnation `value`; `None` past [`Self::MAX`].
+    pub const fn new(value: u32) -> Option<Self> {
+        if value <= Self::MAX { Some(Self(value)) } else { None }
+    }
+
+    /// Cuts before it.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// That after one more cut; `None` when there is none left.
+    pub const fn next(self) -> Option<Self> {
+        Self::new(self.0 + 1)
+    }
+}
+
 /// Where a leader epoch begins in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {

@@ -12,6 +12,7 @@
 //! From then on logs are [opened](open_log) one by one, when they are first used or in the background: only there
 //! segments are scanned, ends cut and damage found. How much is scanned does not delay the start.
 
+mod cutting;
 pub(crate) mod journal_scan;
 mod open;
 mod pieces;
@@ -221,6 +222,8 @@ pub(crate) fn checkpoint_entry(id: PartitionId, log: &Recorded) -> Option<Checkp
         position: log.end.position,
         end_offset: log.end.offset,
         settled: log.clean,
+        cut_pending: log.cut_pending,
+        incarnation: log.incarnation,
         compacted_end: log.compacted_end,
     })
 }
@@ -272,8 +275,13 @@ pub(crate) async fn recover_logs<E: Env>(
     let mut logs = Vec::with_capacity(ids.len());
     let mut pieces = Vec::new();
     for id in ids {
-        let journaled = journaled.remove(&id).unwrap_or_default();
-        logs.push((id, recorded(entries.get(&id), &journaled, clean)));
+        let mut journaled = journaled.remove(&id).unwrap_or_default();
+        // The newest incarnation counts. Of one that is newer than the checkpoint's the checkpoint knows nothing.
+        let entry = entries.get(&id).filter(|entry| entry.incarnation >= journaled.incarnation);
+        if entry.is_some_and(|entry| entry.incarnation > journaled.incarnation) {
+            journaled = JournaledLog::default();
+        }
+        logs.push((id, recorded(entry, &journaled, clean)));
         pieces.push((id, journaled.pieces));
     }
     report.piece_count = pieces.iter().map(|(_, pieces)| pieces.len()).sum();
@@ -286,8 +294,10 @@ pub(crate) async fn recover_logs<E: Env>(
 
 /// The furthest of all that is known.
 fn recorded(entry: Option<&CheckpointEntry>, journaled: &JournaledLog, clean: bool) -> Recorded {
-    let mut recorded = Recorded::nothing();
+    let mut recorded = Recorded { incarnation: journaled.incarnation, ..Recorded::nothing() };
     if let Some(entry) = entry {
+        recorded.incarnation = entry.incarnation;
+        recorded.cut_pending = entry.cut_pending;
         recorded.start_offset = entry.start_offset;
         recorded.leader_epoch = entry.leader_epoch;
         recorded.segment_base = Some(entry.segment_base);

@@ -31,6 +31,7 @@ mod chunks;
 mod compacting;
 mod config;
 mod deleting;
+mod epochs;
 mod extents;
 mod failing;
 mod finish;
@@ -42,6 +43,7 @@ mod producers;
 mod read;
 mod round;
 pub(crate) mod space;
+mod truncating;
 mod turns;
 mod usage;
 
@@ -75,6 +77,7 @@ use turns::Turns;
 
 pub use by_time::{TimeQuery, TimedOffset};
 pub use config::StoreConfig;
+pub use epochs::EpochEnd;
 pub use read::{FirstBatch, Read};
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
@@ -224,6 +227,9 @@ struct Inner<E: Env> {
     /// Set when no further round runs.
     stopped: Cell<bool>,
     checkpoint_running: Cell<bool>,
+    /// How many checkpoints were begun, and which one was the newest that became durable.
+    checkpoints_begun: Cell<u64>,
+    checkpoint_written: Cell<u64>,
     /// Why the whole shard is offline.
     failure: RefCell<Option<Failure>>,
     /// Directories of deleted logs.
@@ -293,6 +299,8 @@ impl<E: Env> Store<E> {
             closing: Cell::new(false),
             stopped: Cell::new(false),
             checkpoint_running: Cell::new(false),
+            checkpoints_begun: Cell::new(0),
+            checkpoint_written: Cell::new(0),
             failure: RefCell::new(None),
             remains: RefCell::default(),
             deleting: Cell::new(0),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use futures_util::future::{join_all, try_join};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use millrace_engine::format::journal::{Entry, EntryKind, RoundEncoder, RoundHeader};
-use millrace_engine::model::{Offset, PartitionId, Position, TopicId};
+use millrace_engine::model::{Incarnation, Offset, PartitionId, Position, TopicId};
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use super::workload::{Cell, LOG_BYTES, Variant};
@@ -123,7 +123,8 @@ impl<E: Env> Rig<E> {
             let partition = i32::try_from(index).expect("a count of files fits i32");
             let partition = PartitionId { topic: TopicId::from_bytes([1; 16]), partition };
             let source = &self.sources[index % self.sources.len()];
-            let entry = Entry { partition, segment_base: Offset::ZERO, kind };
+            let (segment_base, incarnation) = (Offset::ZERO, Incarnation::FIRST);
+            let entry = Entry { partition, segment_base, incarnation, kind };
             encoder.add(&entry, &source.as_slice()[..piece_bytes]);
         }
         encoder.finish(&RoundHeader { nonce: 1, sequence: 1, tail_sequence: 1, tail_position: 0, flushed_sequence: 0 });

@@ -1,8 +1,9 @@
 //! The second half of a pass: what remains of each batch.
 //!
-//! Kafka's `Cleaner` and `MemoryRecords.filterTo` are the model, with two differences. A batch gets its delete horizon only
+//! Kafka's `Cleaner` and `MemoryRecords.filterTo` are the model, with three differences. A batch gets its delete horizon only
 //! once all of it is covered, so that no tombstone expires before the pass that takes away what it outdates. And control
-//! batches are always kept; Kafka drops a transaction's markers some time after the last of its records.
+//! batches are always kept; Kafka drops a transaction's markers some time after the last of its records. And the first batch
+//! of each leader epoch is kept, if only as a header: Kafka has a file that says where epochs begin, here the batches do.
 
 use millrace_protocol::batch::compression::Decompressor;
 use millrace_protocol::batch::{BatchHeader, BatchRewriter, BatchView, Compression, Record, write_emptied};
@@ -19,6 +20,8 @@ pub struct Cleaner {
     covered_end: Offset,
     /// Offset behind the last batch seen.
     next: Offset,
+    /// Leader epoch of the last batch seen; `None` before the first of a file.
+    leader_epoch: Option<i32>,
     /// A batch before this one could not be read and may hold records that tombstones behind it outdate.
     has_unread: bool,
     decompressor: Decompressor,
@@ -30,7 +33,23 @@ pub struct Cleaner {
 impl Cleaner {
     pub(super) fn new(config: PassConfig, map: KeyMap, covered_end: Offset, decompressor: Decompressor) -> Self {
         let (rewriter, stays) = (BatchRewriter::default(), Vec::new());
-        Self { config, map, covered_end, next: Offset::ZERO, has_unread: false, decompressor, rewriter, stays }
+        Self {
+            config,
+            map,
+            covered_end,
+            next: Offset::ZERO,
+            leader_epoch: None,
+            has_unread: false,
+            decompressor,
+            rewriter,
+            stays,
+        }
+    }
+
+    /// What is handed in from here on belongs into another file: the first batch of it stays, if only as a header, so that its
+    /// leader epoch is known when the files before it are deleted.
+    pub fn begin_segment(&mut self) {
+        self.leader_epoch = None;
     }
 
     /// Takes the next batches of the log and appends what remains of them to `output`. The first window begins at the
@@ -75,13 +94,14 @@ impl Cleaner {
     /// Appends what remains of one batch, or nothing on an error.
     fn clean_batch(&mut self, batch: BatchView<'_>, output: &mut Vec<u8>) -> Result<Removed, UnreadReason> {
         let header = batch.header();
+        let begins_epoch = self.leader_epoch.replace(header.leader_epoch.get()) != Some(header.leader_epoch.get());
         if header.attributes().is_control() || header.base_offset.get() >= self.covered_end.get() {
             output.extend_from_slice(batch.bytes());
             return Ok(Removed::default());
         }
         let record_count = u64::try_from(header.record_count.get()).expect("a checked count is not negative");
         if record_count == 0 || is_aborted(&self.config, header) {
-            self.append_emptied(header, output);
+            self.append_emptied(header, begins_epoch, output);
             return Ok(Removed { count: record_count, without_key_count: 0 });
         }
 
@@ -102,7 +122,7 @@ impl Cleaner {
         let is_covered_whole = header.last_offset() < self.covered_end.get();
         let sets_horizon = tombstone_stays && is_covered_whole && header.delete_horizon_ms().is_none();
         if removed.count == record_count {
-            self.append_emptied(header, output);
+            self.append_emptied(header, begins_epoch, output);
         } else if removed.count == 0 && !sets_horizon {
             output.extend_from_slice(batch.bytes());
         } else {
@@ -121,9 +141,10 @@ impl Cleaner {
     }
 
     /// Appends the header of a batch without records, if somebody needs it.
-    fn append_emptied(&self, header: &BatchHeader, output: &mut Vec<u8>) {
+    fn append_emptied(&self, header: &BatchHeader, begins_epoch: bool, output: &mut Vec<u8>) {
         let last_of_producer = self.config.producers.get(&header.producer_id.get());
-        if header.has_producer() && last_of_producer.is_some_and(|last| last.get() == header.last_offset()) {
+        let is_last = header.has_producer() && last_of_producer.is_some_and(|last| last.get() == header.last_offset());
+        if is_last || begins_epoch {
             write_emptied(header, output);
         }
     }

@@ -231,14 +231,14 @@ fn a_tombstone_is_kept_for_its_time_and_then_goes() {
 
     let first = pass_at(&builder.bytes, 0..3, 5000);
     assert_eq!(offsets(&first.log), [1, 2], "the value goes, the tombstone does not");
-    assert_eq!(batches_of(&first.log)[0].horizon_ms, Some(6000));
-    assert_eq!(batches_of(&first.log)[0].records[1].time_ms, batches_of(&builder.bytes)[1].records[1].time_ms);
+    assert_eq!(batches_of(&first.log)[1].horizon_ms, Some(6000));
+    assert_eq!(batches_of(&first.log)[1].records[1].time_ms, batches_of(&builder.bytes)[1].records[1].time_ms);
 
     let early = pass_at(&first.log, 3..3, 5999);
     assert!(!early.cleaned.changed, "neither the tombstone goes nor does its horizon move");
     let late = pass_at(&first.log, 3..3, 6000);
     assert_eq!(offsets(&late.log), [2]);
-    assert_eq!(batches_of(&late.log)[0].horizon_ms, Some(6000));
+    assert_eq!(batches_of(&late.log)[1].horizon_ms, Some(6000));
 
     // Without any time to stay, it still stays for the pass that sees it first.
     let no_time = PassConfig { tombstone_age_max: Duration::ZERO, ..config(0..3) };
@@ -247,7 +247,7 @@ fn a_tombstone_is_kept_for_its_time_and_then_goes() {
     assert_eq!(offsets(&pass(&first.log, &PassConfig { dirty: Offset::new(3)..Offset::new(3), ..no_time }).log), [2]);
     // And one that stays for ever does not overflow.
     let for_ever = PassConfig { tombstone_age_max: Duration::MAX, ..config(0..3) };
-    assert_eq!(batches_of(&pass(&builder.bytes, &for_ever).log)[0].horizon_ms, Some(i64::MAX));
+    assert_eq!(batches_of(&pass(&builder.bytes, &for_ever).log)[1].horizon_ms, Some(i64::MAX));
 }
 
 #[test]
@@ -296,12 +296,26 @@ fn the_last_batch_of_a_producer_keeps_its_header() {
     let known = PassConfig { producers, ..config(0..5) };
     let passed = pass(&builder.bytes, &known);
     let batches = batches_of(&passed.log);
-    assert_eq!(batches.len(), 2);
-    let Batch { base: 1, last: 2, producer: (7, 0, 1), records, .. } = &batches[0] else { panic!("{:?}", batches[0]) };
+    // The first one begins a leader epoch.
+    assert_eq!(batches.len(), 3);
+    let Batch { base: 1, last: 2, producer: (7, 0, 1), records, .. } = &batches[1] else { panic!("{:?}", batches[1]) };
     assert_eq!(records.len(), 0);
     assert!(!pass(&passed.log, &known).cleaned.changed);
     // Once the producer is forgotten, the header goes.
-    assert_eq!(batches_of(&pass(&passed.log, &config(5..5)).log).len(), 1);
+    assert_eq!(batches_of(&pass(&passed.log, &config(5..5)).log).len(), 2);
+}
+
+#[test]
+fn the_first_batch_of_a_leader_epoch_keeps_its_header() {
+    let mut builder = LogBuilder::default();
+    (0..20).for_each(|_| builder.push(Compression::Zstd, &[value(1)]));
+    let passed = pass_in_windows(&builder.bytes, &config(0..20), 150);
+    let kept = |log: &[u8]| {
+        let batches = batches_of(log).into_iter();
+        batches.map(|batch| (batch.base, batch.leader_epoch, batch.records.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&passed.log), [(0, 3, 0), (6, 4, 0), (12, 5, 0), (18, 6, 0), (19, 6, 1)]);
+    assert!(!pass(&passed.log, &config(0..20)).cleaned.changed);
 }
 
 #[test]
@@ -350,9 +364,12 @@ fn a_batch_that_cannot_be_read_stays_is_reported_and_keeps_the_tombstones_behind
     assert_eq!(second.cleaned.unread, unread);
     // The first record of key 1 goes, the tombstone before the unreadable batch expires, the one behind it does not.
     assert_eq!(second.cleaned.removed_count, 1);
-    let (unreadable, batch_bytes) = BatchHeader::parse(&second.log).unwrap();
+    // Of the first batch the header stays: it begins a leader epoch.
+    let (_, first_bytes) = BatchHeader::parse(&second.log).unwrap();
+    let rest = &second.log[first_bytes..];
+    let (unreadable, batch_bytes) = BatchHeader::parse(rest).unwrap();
     assert_eq!((unreadable.base_offset.get(), unreadable.record_count.get()), (2, 2));
-    assert_eq!(offsets(&second.log[batch_bytes..]), [4, 5]);
+    assert_eq!(offsets(&rest[batch_bytes..]), [4, 5]);
 }
 
 #[test]

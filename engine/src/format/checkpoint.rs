@@ -7,7 +7,7 @@ use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
-use crate::model::{LeaderEpoch, Offset, PartitionId, Position, TopicId};
+use crate::model::{Incarnation, LeaderEpoch, Offset, PartitionId, Position, TopicId};
 
 const MAGIC: [u8; 8] = *b"MRCHECKP";
 
@@ -35,13 +35,18 @@ struct RawEntry {
     segment_base: I64,
     position: U64,
     end_offset: I64,
-    settled: U32,
+    /// The lowest byte holds flags, the rest the incarnation.
+    state: U32,
     compacted_end: I64,
 }
 
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const ENTRY_BYTES: usize = size_of::<RawEntry>();
 const CRC_START: usize = 12;
+const SETTLED: u32 = 1;
+const CUT_PENDING: u32 = 2;
+const FLAG_BITS: u32 = 8;
+const _: () = assert!(Incarnation::MAX == u32::MAX >> FLAG_BITS, "the rest of the state holds every incarnation");
 const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 68, "docs/FORMAT.md gives the layout byte by byte");
 
 /// How far one log is durable in its segment.
@@ -63,6 +68,18 @@ pub struct CheckpointEntry {
     pub settled: bool,
     /// Records below were compacted; a lower bound.
     pub compacted_end: Offset,
+    /// The log was cut there: what its files hold behind that is to be removed before the log is used.
+    pub cut_pending: bool,
+    /// What the journal says of an older incarnation is void.
+    pub incarnation: Incarnation,
+}
+
+impl CheckpointEntry {
+    fn state(&self) -> u32 {
+        let settled = if self.settled { SETTLED } else { 0 };
+        let cut_pending = if self.cut_pending { CUT_PENDING } else { 0 };
+        self.incarnation.get() << FLAG_BITS | cut_pending | settled
+    }
 }
 
 /// A checkpoint in memory.
@@ -102,7 +119,7 @@ impl Checkpoint {
                 segment_base: I64::new(entry.segment_base.get()),
                 position: U64::new(entry.position.get()),
                 end_offset: I64::new(entry.end_offset.get()),
-                settled: U32::new(u32::from(entry.settled)),
+                state: U32::new(entry.state()),
                 compacted_end: I64::new(entry.compacted_end.get()),
             };
             put(&mut used[HEADER_BYTES + index * ENTRY_BYTES..], raw.as_bytes());
@@ -150,6 +167,11 @@ impl Checkpoint {
 
 fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
     let raw = RawEntry::read_from_bytes(bytes).ok()?;
+    let state = raw.state.get();
+    let flags = state & (u32::MAX >> (u32::BITS - FLAG_BITS));
+    if flags & !(SETTLED | CUT_PENDING) != 0 {
+        return None;
+    }
     let numbers = [raw.start_offset, raw.segment_base, raw.end_offset, raw.compacted_end];
     if raw.partition.get() < 0 || raw.position.get() > NUMBER_MAX || numbers.iter().any(|number| number.get() < 0) {
         return None;
@@ -161,7 +183,9 @@ fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
         segment_base: Offset::new(raw.segment_base.get()),
         position: Position::new(raw.position.get()),
         end_offset: Offset::new(raw.end_offset.get()),
-        settled: raw.settled.get() == 1,
+        settled: flags & SETTLED != 0,
+        cut_pending: flags & CUT_PENDING != 0,
+        incarnation: Incarnation::new(state >> FLAG_BITS)?,
         compacted_end: Offset::new(raw.compacted_end.get()),
     })
 }
@@ -180,6 +204,8 @@ mod tests {
             position: Position::new(5000),
             end_offset: Offset::new(12),
             settled: true,
+            cut_pending: true,
+            incarnation: Incarnation::new(Incarnation::MAX).unwrap(),
             compacted_end: Offset::new(9),
         };
         let checkpoint = Checkpoint {
@@ -225,6 +251,8 @@ mod tests {
             position: Position::new(NUMBER_MAX + 1),
             end_offset: Offset::new(12),
             settled: false,
+            cut_pending: false,
+            incarnation: Incarnation::FIRST,
             compacted_end: Offset::ZERO,
         };
         assert_eq!(decoded(&Checkpoint { entries: vec![entry], ..checkpoint }), None);

@@ -18,7 +18,7 @@ use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
-use crate::model::{Offset, PartitionId, Position, TopicId};
+use crate::model::{Incarnation, Offset, PartitionId, Position, TopicId};
 
 /// Where the ring starts in the journal file.
 pub const RING_START: u64 = 4096;
@@ -122,7 +122,7 @@ struct RawEntry {
     position: U64,
     end_offset: I64,
     piece_bytes: U32,
-    reserved: [u8; 4],
+    incarnation: U32,
 }
 
 /// Bytes of a round's header.
@@ -143,6 +143,8 @@ pub struct Entry {
     pub partition: PartitionId,
     /// First offset of the segment that positions are counted in.
     pub segment_base: Offset,
+    /// The log's incarnation when the round was written. What is said of an older one than the log's is void.
+    pub incarnation: Incarnation,
     /// What it says.
     pub kind: EntryKind,
 }
@@ -230,7 +232,7 @@ impl<'a> RoundEncoder<'a> {
             position: U64::new(position.get()),
             end_offset: I64::new(end_offset.get()),
             piece_bytes: U32::new(bytes),
-            reserved: [0; 4],
+            incarnation: U32::new(entry.incarnation.get()),
         };
         put(&mut self.target[self.entry_position..], raw.as_bytes());
         self.entry_position += ENTRY_BYTES;
@@ -320,7 +322,9 @@ fn decode_entries<'a>(mut entries: &[u8], mut pieces: &'a [u8]) -> Option<Vec<(E
             _ => return None,
         };
         let partition = PartitionId { topic: TopicId::from_bytes(raw.topic), partition: raw.partition.get() };
-        decoded.push((Entry { partition, segment_base: Offset::new(raw.segment_base.get()), kind }, piece));
+        let (segment_base, incarnation) =
+            (Offset::new(raw.segment_base.get()), Incarnation::new(raw.incarnation.get())?);
+        decoded.push((Entry { partition, segment_base, incarnation, kind }, piece));
     }
     pieces.is_empty().then_some(decoded)
 }
@@ -334,11 +338,13 @@ mod tests {
         let piece = Entry {
             partition,
             segment_base: Offset::ZERO,
+            incarnation: Incarnation::FIRST,
             kind: EntryKind::Piece { position: Position::new(4096), bytes: 5, end_offset: Offset::new(2) },
         };
         let durable = Entry {
             partition,
             segment_base: Offset::ZERO,
+            incarnation: Incarnation::new(3).unwrap(),
             kind: EntryKind::DurableEnd { position: Position::new(9000), end_offset: Offset::new(40) },
         };
         let mut memory = vec![0; RoundEncoder::round_bytes(2, 5)];
@@ -401,7 +407,8 @@ mod tests {
         let partition = PartitionId { topic: TopicId::from_bytes([9; 16]), partition: 4 };
         let kind = EntryKind::DurableEnd { position: Position::new(NUMBER_MAX + 1), end_offset: Offset::ZERO };
         let mut encoder = RoundEncoder::new(&mut block, 1);
-        encoder.add(&Entry { partition, segment_base: Offset::ZERO, kind }, b"");
+        let incarnation = Incarnation::FIRST;
+        encoder.add(&Entry { partition, segment_base: Offset::ZERO, incarnation, kind }, b"");
         encoder.finish(&RoundHeader {
             nonce: 77,
             sequence: 3,

@@ -6,7 +6,7 @@ use super::Log;
 use super::sealed::position_in_file;
 use crate::format::segment_header::RECORDS_START;
 use crate::model::{Offset, Position};
-use crate::segment::Segment;
+use crate::segment::{self, Segment};
 
 /// The segment that takes appends.
 pub struct ActiveSegment<E: Env> {
@@ -68,5 +68,34 @@ impl<E: Env> Log<E> {
             Some((sealed.base_offset, position_in_file(position, origin)))
         });
         rolled.expect("what is in memory lies in a segment of this life")
+    }
+
+    /// Up to where the segment is to be filled now: a step further than now if all that was appended does not fit, or
+    /// only just does.
+    pub fn fill_target(&self) -> Option<Position> {
+        let filled_end = self.active.as_ref().map_or(Position::default(), |active| active.filled_end);
+        let needed_end = self.locate_active(self.offsets.written().position).block_ceil();
+        // A small segment is not filled far past its own size.
+        let step_max = Position::new(self.config.segment_bytes / 8).block_floor().get().max(segment::FILL_BYTES_MIN);
+        let step_bytes = self.fill_bytes_next.min(step_max);
+        let reserve_end = Position::new(needed_end.get() + step_bytes / 4);
+        let target = Position::new(needed_end.max(filled_end).get() + step_bytes);
+        (reserve_end > filled_end).then_some(target)
+    }
+
+    /// Whether the next segment is to be prepared: a roll is due or near.
+    pub fn next_wanted(&self) -> bool {
+        let Some(active) = self.active.as_ref().filter(|active| !active.unnamed) else { return false };
+        let bytes = self.locate_active(self.offsets.written().position).get();
+        let near = bytes / 4 >= self.config.segment_bytes / 5;
+        self.next.is_none() && active.base_offset < self.offsets.written().offset && (near || self.roll_wanted)
+    }
+
+    /// Whether the segment is open and has room for all that was appended.
+    pub fn has_room(&self) -> bool {
+        let end = self.offsets.written().position;
+        self.active.as_ref().is_some_and(|active| {
+            active.file.is_some() && position_in_file(end, active.origin).block_ceil() <= active.filled_end
+        })
     }
 }

@@ -5,7 +5,7 @@ use millrace_runtime::Env;
 use super::offsets::Mark;
 use super::sealed::position_in_file;
 use super::{Failure, Log};
-use crate::model::{LeaderEpoch, Offset, Position};
+use crate::model::{Incarnation, LeaderEpoch, Offset, Position};
 
 /// Where a log was last known to be durable. All that is kept of a log that is not open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub struct Recorded {
     pub end: Mark,
     /// The log ends exactly there.
     pub clean: bool,
+    /// The log was cut there: what its files hold behind that is to be removed before the log is opened.
+    pub cut_pending: bool,
+    /// How often the log was cut.
+    pub incarnation: Incarnation,
     /// Records below were compacted; a lower bound.
     pub compacted_end: Offset,
     /// Bytes that are to be written to their segments before anything is read: all that the journal has of the log and the
@@ -54,6 +58,8 @@ impl Recorded {
             segment_base: None,
             end: Mark::RECORDS_START,
             clean: false,
+            cut_pending: false,
+            incarnation: Incarnation::FIRST,
             compacted_end: Offset::ZERO,
             pieces: Vec::new(),
         }
@@ -75,7 +81,7 @@ impl<E: Env> Log<E> {
         discarded.life = self.life + 1;
         discarded.leader_epoch = self.leader_epoch;
         (discarded.preparing, discarded.finishing, discarded.queued) = (self.preparing, self.finishing, self.queued);
-        discarded.compacting = self.compacting;
+        (discarded.compacting, discarded.cutting) = (self.compacting, self.cutting);
         discarded.durable_end_unrecorded = self.durable_end_unrecorded;
         (discarded.unflushed, discarded.start_unrecorded) = (self.unflushed, self.start_unrecorded);
         discarded.pinned_sequence = self.pinned_sequence;
@@ -96,6 +102,8 @@ impl<E: Env> Log<E> {
             segment_base: self.active.as_ref().map(|_| base),
             end: Mark { offset: durable.offset, position },
             clean: false,
+            cut_pending: false,
+            incarnation: self.incarnation,
             compacted_end: self.clean_end,
             pieces: self.pieces(self.in_segment.position, self.journaled_end.max(durable.position)),
         }

@@ -12,13 +12,15 @@ use crate::format::segment_header::RECORDS_START;
 use crate::log::Corruption;
 use crate::log::offsets::Mark;
 use crate::log::recorded::Piece;
-use crate::model::{Offset, PartitionId};
+use crate::model::{Incarnation, Offset, PartitionId};
 
 const READ_BYTES: usize = 1024 * 1024;
 
 /// What the journal says of one log.
 #[derive(Debug, Default)]
 pub(crate) struct JournaledLog {
+    /// The newest incarnation that the journal knows of. What it says of older ones is left out.
+    pub(crate) incarnation: Incarnation,
     /// Pieces in the order in which they were appended.
     pub(crate) pieces: Vec<Piece>,
     /// First offset of a segment and a position in it. Damage below is corruption: a flush after it was completed.
@@ -144,6 +146,12 @@ impl JournalContents {
     fn take(&mut self, round: &Round<'_>, flushed: bool) -> Result<(), String> {
         for (entry, bytes) in &round.entries {
             let log = self.logs.entry(entry.partition).or_default();
+            if entry.incarnation > log.incarnation {
+                *log = JournaledLog { incarnation: entry.incarnation, ..JournaledLog::default() };
+            }
+            if entry.incarnation < log.incarnation {
+                continue;
+            }
             match entry.kind {
                 EntryKind::Piece { position, end_offset, .. } => {
                     let start = (entry.segment_base, position);

@@ -2,6 +2,7 @@
 //!
 //! 1. Put the names in order: leave out what a crash left half made, let the prepared segment count if its header says so,
 //!    finish a compaction that was being put in place, and make all names durable.
+//!    Then, if the log was cut, remove what its files still hold behind the cut.
 //! 2. Write back pieces that are only known in memory (after a failure in a running store).
 //! 3. Scan the segments from the newest saved state on. Up to where the log is recorded to be durable every byte has to
 //!    continue it, or the log is damaged and stays as it is. Behind that lies at most the last round: the log ends with
@@ -19,7 +20,7 @@ use zerocopy::FromBytes;
 
 use super::pieces::put_back;
 use super::scan::{self, Remainder, Scan};
-use super::{LogOutcome, OpenLogError};
+use super::{LogOutcome, OpenLogError, cutting};
 use crate::format::index;
 use crate::format::segment_header::{RECORDS_START, SegmentHeader};
 use crate::io::is_unfinished;
@@ -47,7 +48,13 @@ pub(crate) async fn open_log<E: Env>(
     producer_count_max: usize,
 ) -> Result<(OpenedLog<E>, LogOutcome), OpenLogError> {
     let directory = logs.join(id.directory_name());
-    LogOpener { env, logs, directory, id, recorded, producer_count_max }.run().await
+    let opener = |recorded| LogOpener { env, logs, directory: directory.clone(), id, recorded, producer_count_max };
+    if recorded.cut_pending {
+        let bases = opener(recorded).put_names_in_order().await?;
+        let recorded = cutting::cut(env, logs, id, recorded, &bases).await?;
+        return opener(&recorded).run().await;
+    }
+    opener(recorded).run().await
 }
 
 struct LogOpener<'a, E: Env> {

@@ -61,8 +61,12 @@ pub async fn redistribute<E: Env>(
         return Ok(None);
     }
     if let Some(all) = &mut sources.checkpoint {
-        // A log may stand in several checkpoints after an earlier change; the furthest is the newest.
-        all.entries.sort_by_key(|entry| (entry.partition, entry.segment_base, entry.position, entry.settled));
+        // A log may stand in several checkpoints after an earlier change. The newest incarnation counts, in it one whose cut
+        // is done, and of those the furthest: appends came only after that.
+        all.entries.sort_by_key(|entry| {
+            let state = (entry.incarnation, !entry.cut_pending);
+            (entry.partition, state, entry.segment_base, entry.position, entry.settled)
+        });
     }
     let RecoveredLogs { logs, report, .. } = recover_logs(env, directory, sources, |_| true).await?;
     // Each new checkpoint lists every log, not only its shard's: after a crash it may be the only one that is left.

@@ -63,6 +63,29 @@ async fn write_back<E: Env>(inner: &Inner<E>, wanted: impl Fn(&SharedLog<E>) -> 
     }
 }
 
+/// Waits until a checkpoint is durable that was begun after this call. Those who wait at the same time share one. Only for
+/// tasks: it is not to be given up half way.
+pub(super) async fn write_now<E: Env>(inner: &Inner<E>) -> Result<(), Failure> {
+    let wanted = inner.checkpoints_begun.get() + 1;
+    loop {
+        let version = inner.round_ended.version();
+        if inner.checkpoint_written.get() >= wanted {
+            return Ok(());
+        }
+        if inner.stopped.get() {
+            return Err(Failure::Io { operation: "writing a checkpoint", reason: "the store is closed".into() });
+        }
+        if !inner.checkpoint_running.replace(true) {
+            let tail = inner.journal.borrow_mut().ring().tail_sequence();
+            let written = write(inner, Clean::No, tail).await;
+            inner.checkpoint_running.set(false);
+            inner.round_ended.notify();
+            return written;
+        }
+        inner.round_ended.changed(version).await;
+    }
+}
+
 /// Brings everything into segments, stops the rounds and leaves a clean checkpoint.
 pub(super) async fn write_clean<E: Env>(inner: &Rc<Inner<E>>) -> Result<(), Failure> {
     loop {
@@ -97,6 +120,8 @@ enum Clean {
 /// deleted logs that nothing names any more.
 async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), Failure> {
     let generation = inner.journal.borrow().generation();
+    let number = inner.checkpoints_begun.get() + 1;
+    inner.checkpoints_begun.set(number);
     // The checkpoint may name a log that is deleted from now on.
     let remains = inner.remains.take();
     let checkpoint = Checkpoint {
@@ -112,6 +137,9 @@ async fn write<E: Env>(inner: &Inner<E>, clean: Clean, tail: u64) -> Result<(), 
     let full = written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
     if full && space::take_reserve(inner).await {
         written = write().await;
+    }
+    if written.is_ok() {
+        inner.checkpoint_written.set(inner.checkpoint_written.get().max(number));
     }
     // Of a journal that a clean checkpoint leaves behind no round counts.
     let named_from = match &written {
@@ -138,6 +166,8 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
         position,
         end_offset: log.in_segment.offset,
         settled: log.in_segment == log.offsets.written(),
+        cut_pending: false,
+        incarnation: log.incarnation,
         compacted_end: log.clean_end,
     })
 }

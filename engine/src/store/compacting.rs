@@ -143,7 +143,7 @@ fn plan<E: Env>(log: &Log<E>, now_ms: i64) -> Option<Plan> {
         let of_kind = segments.iter().filter(|sealed| (sealed.end_offset > start) == is_dirty);
         of_kind.map(|sealed| sealed.bytes).sum()
     };
-    (start < end && log.recorded.is_none()).then(|| Plan {
+    (start < end && log.recorded.is_none() && !log.cutting).then(|| Plan {
         bases: segments.iter().map(|sealed| sealed.base_offset).collect(),
         dirty: start..end,
         clean_bytes: bytes(false),
@@ -271,6 +271,7 @@ impl<E: Env> Pass<'_, E> {
     async fn rewrite(&mut self, mut cleaner: Cleaner, group: &[Offset]) -> Result<Cleaner, CompactionError> {
         let mut replacement = Replacement::create(self.inner, self.id, group[0]).await?;
         let mut changed = group.len() > 1;
+        cleaner.begin_segment();
         for base in group {
             let mut windows = Windows::open(self.inner, self.log, *base).await?;
             while let Some(window) = windows.next().await? {
@@ -311,7 +312,8 @@ impl<E: Env> Pass<'_, E> {
     }
 
     fn check_life(&self) -> Result<(), CompactionError> {
-        let alive = self.log.borrow().life == self.life && self.log.borrow().recorded.is_none();
+        let log = self.log.borrow();
+        let alive = log.life == self.life && log.recorded.is_none() && !log.cutting;
         if alive && !self.inner.closing.get() { Ok(()) } else { Err(CompactionError::Interrupted) }
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn find<E: Env>(
 pub(super) struct Loaded {
     /// The number by which the cache knows the segment.
     cache_key: u64,
-    of_segment: Rc<SegmentIndex>,
+    pub(super) of_segment: Rc<SegmentIndex>,
 }
 
 /// The index of a sealed segment: from memory, from its file, or by reading the segment where that does not hold. `None`

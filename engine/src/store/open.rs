@@ -5,7 +5,7 @@ use std::rc::Rc;
 use futures_util::StreamExt;
 use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, prepare};
+use super::{Inner, SharedLog, prepare, truncating};
 use crate::log::recorded::Recorded;
 use crate::log::{Failure, OpenedLog};
 use crate::model::{Offset, PartitionId};
@@ -16,8 +16,23 @@ const OPENING_MAX: usize = 16;
 /// The background says how far it is each time it has opened this many logs.
 const PROGRESS_STEP: usize = 1000;
 
-/// Waits until the log is open.
+/// Waits until the log is open, and nobody is about to cut it.
 pub(super) async fn ensure<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), Failure> {
+    loop {
+        let version = inner.prepared.version();
+        if log.borrow().cutting {
+            inner.prepared.changed(version).await;
+            continue;
+        }
+        ensure_open(inner, log).await?;
+        if !log.borrow().cutting {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until the log is open.
+pub(super) async fn ensure_open<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), Failure> {
     let mut tried = false;
     loop {
         let version = inner.prepared.version();
@@ -49,9 +64,14 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
         (borrowed.id, borrowed.life, borrowed.recorded.clone())
     };
     if let Some(recorded) = recorded {
-        prepare::acquire(&inner, &log).await;
-        let opened = open_log(&inner, id, life, &recorded).await;
-        prepare::release(&inner);
+        let opened = if recorded.cut_pending {
+            truncating::open_cut(&inner, &log, id, life, &recorded).await
+        } else {
+            prepare::acquire(&inner, &log).await;
+            let opened = open_log(&inner, id, life, &recorded).await;
+            prepare::release(&inner);
+            opened
+        };
         let mut borrowed = log.borrow_mut();
         match opened {
             Ok((opened, outcome)) => {
@@ -88,7 +108,7 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
     inner.prepared.notify();
 }
 
-async fn open_log<E: Env>(
+pub(super) async fn open_log<E: Env>(
     inner: &Inner<E>,
     id: PartitionId,
     life: u64,

@@ -86,6 +86,7 @@ pub(super) async fn acquire<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) {
     }
 }
 
+/// Gives up what [`acquire`] took.
 pub(super) fn release<E: Env>(inner: &Inner<E>) {
     inner.preparing.set(inner.preparing.get() - 1);
 }
@@ -93,10 +94,10 @@ pub(super) fn release<E: Env>(inner: &Inner<E>) {
 /// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is. Does
 /// nothing once the log's life has ended.
 async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64) -> io::Result<()> {
-    let segment = match open_active(inner, log).await {
-        Err(_) if !is_alive(log, life) => return Ok(()),
-        other => other?,
-    };
+    if !is_alive(log, life) {
+        return Ok(());
+    }
+    let segment = open_active(inner, log).await?;
     let base_offset = segment.base_offset();
     let step = {
         let borrowed = log.borrow();
@@ -146,23 +147,21 @@ fn is_alive<E: Env>(log: &SharedLog<E>, life: u64) -> bool {
     log.borrow().life == life && log.borrow().recorded.is_none()
 }
 
-/// The log's active segment, opened or made if need be; an error when the log was dropped. A log that was dropped seems to
-/// have no segment: its first one would be made in the place of the one that is there.
+/// The log's active segment, opened or made if need be.
+///
+/// # Panics
+/// When the log is not open: one that has segments would get a new first one.
 pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<Segment<E>> {
-    let dropped = || io::Error::other("the log was dropped");
-    let life = log.borrow().life;
-    if !is_alive(log, life) {
-        return Err(dropped());
-    }
-    let (id, base, open, start) = {
+    let (id, life, base, open, start) = {
         let mut borrowed = log.borrow_mut();
-        let (id, origin) = (borrowed.id, borrowed.origin());
+        assert!(borrowed.recorded.is_none(), "only the segments of an open log are known");
+        let (id, life, origin) = (borrowed.id, borrowed.life, borrowed.origin());
         let found = borrowed.active.as_mut().map(|active| {
             active.file_used = true;
             (active.base_offset, active.file.clone())
         });
         let (base, open) = found.map_or((None, None), |(base, open)| (Some(base), open));
-        (id, base, open, origin)
+        (id, life, base, open, origin)
     };
     if let Some(segment) = open {
         return Ok(segment);
@@ -171,10 +170,10 @@ pub(super) async fn open_active<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) ->
         None => Segment::create(&inner.env, &inner.logs_directory, id, Offset::ZERO).await?,
         Some(base) => Segment::open(&inner.env, &inner.logs_directory, id, base).await?,
     };
-    if !is_alive(log, life) {
-        return Err(dropped());
-    }
     let mut borrowed = log.borrow_mut();
+    if borrowed.life != life || borrowed.recorded.is_some() {
+        return Ok(segment);
+    }
     let active = borrowed.active.get_or_insert_with(|| ActiveSegment {
         base_offset: Offset::ZERO,
         origin: start,
@@ -204,8 +203,8 @@ pub(super) async fn make_ready<E: Env>(
         open::ensure(inner, log).await?;
         roll_if_due(inner, log, batch);
         load_prefix(inner, log).await?;
-        // It may have been discarded meanwhile.
-        if log.borrow().recorded.is_none() {
+        // It may have been discarded meanwhile, or somebody is about to cut it.
+        if log.borrow().recorded.is_none() && !log.borrow().cutting {
             return Ok(());
         }
     }
@@ -260,7 +259,15 @@ async fn run_load_prefix<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
 }
 
 async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
+    if log.borrow().recorded.is_some() {
+        return Ok(());
+    }
     let segment = open_active(inner, log).await?;
+    // Meanwhile the log may have been rolled by an append that needs no prefix, or dropped.
+    let is_wanted = log.borrow().needs_prefix() && log.borrow().active_base() == segment.base_offset();
+    if log.borrow().recorded.is_some() || !is_wanted {
+        return Ok(());
+    }
     let end = log.borrow().offsets.written().position;
     let (start, kept) = (log.borrow().locate_active(end.block_floor()), end.bytes_since(end.block_floor()));
     let block = segment.read(start, BLOCK_BYTES).await?.ok_or(io::ErrorKind::UnexpectedEof)?;

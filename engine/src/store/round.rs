@@ -179,21 +179,22 @@ fn piece_entry<E: Env>(piece: &Share<E>, bytes: usize) -> Entry {
     let log = piece.log.borrow();
     let bytes = u32::try_from(bytes).expect("a piece is smaller than INLINE_BYTES_MAX");
     let (segment_base, position) = log.locate(log.offsets.stored().position);
-    Entry { partition: log.id, segment_base, kind: EntryKind::Piece { position, bytes, end_offset: piece.end.offset } }
+    let kind = EntryKind::Piece { position, bytes, end_offset: piece.end.offset };
+    Entry { partition: log.id, segment_base, incarnation: log.incarnation, kind }
 }
 
 fn durable_end_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
     let (segment_base, position) = log.locate_durable(log.in_segment.position);
     let kind = EntryKind::DurableEnd { position, end_offset: log.in_segment.offset };
-    Entry { partition: log.id, segment_base, kind }
+    Entry { partition: log.id, segment_base, incarnation: log.incarnation, kind }
 }
 
 fn start_entry<E: Env>(log: &SharedLog<E>) -> Entry {
     let log = log.borrow();
     let kind = EntryKind::Start { offset: log.start_offset() };
     let (segment_base, _) = log.locate_durable(log.in_segment.position);
-    Entry { partition: log.id, segment_base, kind }
+    Entry { partition: log.id, segment_base, incarnation: log.incarnation, kind }
 }
 
 /// Seals what a log has in memory and says which bytes go to which of its segments.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use arbitrary::{Arbitrary, Unstructured};
 use millrace_engine::format::checkpoint::{Checkpoint, CheckpointEntry};
 use millrace_engine::format::journal::{Entry, EntryKind, JournalHeader, Round, RoundEncoder, RoundHeader};
-use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, Position, TopicId};
+use millrace_engine::model::{Incarnation, LeaderEpoch, Offset, PartitionId, Position, TopicId};
 use millrace_engine::recovery::live_rounds;
 use millrace_engine::store::{Store, StoreConfig};
 use millrace_runtime::BLOCK_BYTES;
@@ -200,12 +200,19 @@ impl ShapedEntry {
             1 => (EntryKind::Start { offset: end_offset }, &[][..]),
             _ => (EntryKind::Piece { position, bytes, end_offset }, piece),
         };
-        (Entry { partition: partition(self.partition), segment_base: offset(self.base), kind }, piece)
+        // Mostly the same one: what an older one says is left out.
+        let incarnation = incarnation(u32::from(self.kind / 64));
+        (Entry { partition: partition(self.partition), segment_base: offset(self.base), incarnation, kind }, piece)
     }
 }
 
 fn partition(number: u8) -> PartitionId {
     PartitionId { topic: TopicId::from_bytes([1; 16]), partition: i32::from(number % 3) }
+}
+
+/// One of the incarnations that there are.
+fn incarnation(number: u32) -> Incarnation {
+    Incarnation::new(number % (Incarnation::MAX + 1)).unwrap_or_default()
 }
 
 /// A number without its sign: small numbers stay what they are.
@@ -228,7 +235,7 @@ struct ShapedCheckpoint {
     generation: u64,
     tail: u64,
     clean: bool,
-    entries: Vec<(u8, i32, u64, u64, u64, bool)>,
+    entries: Vec<(u8, i32, u64, u64, u64, u32)>,
 }
 
 impl Start {
@@ -273,18 +280,19 @@ impl Start {
 
 impl ShapedCheckpoint {
     fn bytes(&self) -> Vec<u8> {
-        let entries = self.entries.iter().take(ENTRIES_MAX).map(|(number, epoch, base, position, end, settled)| {
-            CheckpointEntry {
+        let entries =
+            self.entries.iter().take(ENTRIES_MAX).map(|(number, epoch, base, position, end, state)| CheckpointEntry {
                 partition: partition(*number),
                 leader_epoch: LeaderEpoch::new(*epoch),
                 start_offset: offset(base ^ end),
                 segment_base: offset(*base),
                 position: Position::new(*position),
                 end_offset: offset(*end),
-                settled: *settled,
+                settled: state & 1 != 0,
+                cut_pending: state & 2 != 0,
+                incarnation: incarnation(state >> 8),
                 compacted_end: offset(*end / 2),
-            }
-        });
+            });
         let checkpoint = Checkpoint {
             journal_generation: self.generation,
             journal_tail: self.tail,

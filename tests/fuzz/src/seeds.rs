@@ -54,7 +54,7 @@ pub fn checkpoint_and_ring() -> Vec<Vec<u8>> {
 
 /// For [`crate::index`]: a header, an index and a producers file.
 pub fn index() -> Vec<Vec<u8>> {
-    let mut header = vec![0; 60];
+    let mut header = vec![0; 68];
     let compacted = Some(Compacted { end_offset: Offset::new(90), end_position: Position::new(5_000) });
     SegmentHeader { partition: PARTITION, base_offset: Offset::new(40), filled_end: Position::default(), compacted }
         .encode(&mut header);

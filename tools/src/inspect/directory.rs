@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use millrace_engine::format::checkpoint::Checkpoint;
 use millrace_engine::format::journal::EntryKind;
 use millrace_engine::format::segment_header::RECORDS_START;
-use millrace_engine::model::{Offset, PartitionId, Position};
+use millrace_engine::model::{Incarnation, Offset, PartitionId, Position};
 use millrace_engine::segment::{file_name, parse_file_name};
 
 use super::journal::{self, Journal};
@@ -32,9 +32,28 @@ struct Known {
     pieces: Vec<(Position, Vec<u8>)>,
 }
 
+/// What checkpoints and journals say of all segments. Of a log that was cut only what they say of its newest incarnation.
+#[derive(Default)]
+struct Notes {
+    incarnations: BTreeMap<PartitionId, Incarnation>,
+    segments: BTreeMap<SegmentKey, Known>,
+}
+
+impl Notes {
+    /// What is known of a segment in one incarnation of its log; `None` when there is a newer one.
+    fn segment(&mut self, key: SegmentKey, incarnation: Incarnation) -> Option<&mut Known> {
+        let newest = self.incarnations.entry(key.0).or_default();
+        if incarnation > *newest {
+            *newest = incarnation;
+            self.segments.retain(|(partition, _), _| *partition != key.0);
+        }
+        (incarnation == *newest).then(|| self.segments.entry(key).or_default())
+    }
+}
+
 pub(super) fn inspect(directory: &Path) -> anyhow::Result<Inspection> {
     let mut inspection = Inspection::default();
-    let mut known: BTreeMap<SegmentKey, Known> = BTreeMap::new();
+    let mut notes = Notes::default();
     let names = names(directory)?;
     let shards: BTreeSet<&str> = names
         .iter()
@@ -43,15 +62,15 @@ pub(super) fn inspect(directory: &Path) -> anyhow::Result<Inspection> {
         .collect();
     let mut shards_table = table(&["shard", "checkpoint", "journal", "generation", "live rounds"], 3);
     for shard in shards {
-        let row = take_shard(directory, shard, &mut known, &mut inspection.damage)?;
+        let row = take_shard(directory, shard, &mut notes, &mut inspection.damage)?;
         shards_table.add_row(row);
     }
     let mut logs_table = table(&["partition", "state", "segment", "bytes", "batches", "end offset", "in journal"], 2);
     for (key, path) in segments(&directory.join(LOGS))? {
-        let known = known.remove(&key).unwrap_or_default();
+        let known = notes.segments.remove(&key).unwrap_or_default();
         logs_table.add_row(look_at_segment(key, &path, &known, &mut inspection.damage)?);
     }
-    for ((partition, base), known) in known {
+    for ((partition, base), known) in notes.segments {
         if known.durable_end > RECORDS_START {
             inspection.damage.push(format!("{partition}: {} is missing", file_name(base)));
         }
@@ -60,11 +79,11 @@ pub(super) fn inspect(directory: &Path) -> anyhow::Result<Inspection> {
     Ok(inspection)
 }
 
-/// Reads a shard's checkpoint and journal into `known`, and gives the shard's row.
+/// Reads a shard's checkpoint and journal into `notes`, and gives the shard's row.
 fn take_shard(
     directory: &Path,
     shard: &str,
-    known: &mut BTreeMap<SegmentKey, Known>,
+    notes: &mut Notes,
     damage: &mut Vec<String>,
 ) -> anyhow::Result<[String; 5]> {
     let checkpoint_name = format!("{CHECKPOINT_PREFIX}{shard}");
@@ -80,8 +99,10 @@ fn take_shard(
                 generation = checkpoint.journal_generation;
                 if checkpoint.clean { "clean" } else { "not clean" }.clone_into(&mut row[1]);
                 for entry in checkpoint.entries {
-                    let known = known.entry((entry.partition, entry.segment_base)).or_default();
-                    known.durable_end = known.durable_end.max(entry.position);
+                    let key = (entry.partition, entry.segment_base);
+                    if let Some(known) = notes.segment(key, entry.incarnation) {
+                        known.durable_end = known.durable_end.max(entry.position);
+                    }
                 }
             }
         }
@@ -103,8 +124,10 @@ fn take_shard(
             if counts {
                 damage.extend(journal::damage(&live).into_iter().map(|what| format!("{journal_name}: {what}")));
                 for (entry, piece) in live.iter().flat_map(|(_, round)| &round.entries) {
-                    let known = known.entry((entry.partition, entry.segment_base)).or_default();
-                    known.take(entry.kind, piece);
+                    let key = (entry.partition, entry.segment_base);
+                    if let Some(known) = notes.segment(key, entry.incarnation) {
+                        known.take(entry.kind, piece);
+                    }
                 }
             }
         }

@@ -116,7 +116,8 @@ fn rounds_table(ring: &[u8], nonce: u64, live: &[(u64, Round<'_>)]) -> comfy_tab
 }
 
 fn entries_table(live: &[(u64, Round<'_>)]) -> comfy_table::Table {
-    let mut table = table(&["partition", "kind", "round", "segment", "position", "bytes", "end offset"], 2);
+    let mut table =
+        table(&["partition", "kind", "round", "segment", "position", "bytes", "end offset", "incarnation"], 2);
     for (_, round) in live {
         for (entry, _) in &round.entries {
             let (kind, position, bytes, end_offset) = match entry.kind {
@@ -132,6 +133,7 @@ fn entries_table(live: &[(u64, Round<'_>)]) -> comfy_table::Table {
                 position.get().to_string(),
                 bytes.to_string(),
                 end_offset.to_string(),
+                entry.incarnation.get().to_string(),
             ]);
         }
     }

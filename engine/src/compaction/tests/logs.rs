@@ -163,7 +163,9 @@ impl LogBuilder {
     }
 
     fn append(&mut self, mut batch: Vec<u8>) {
-        assign_offsets(&mut batch, self.end, 3);
+        // A new leader every now and then.
+        let leader_epoch = 3 + i32::try_from(self.starts.len() / 6).unwrap();
+        assign_offsets(&mut batch, self.end, leader_epoch);
         self.starts.push(self.bytes.len());
         self.end = BatchHeader::parse(&batch).unwrap().0.last_offset() + 1;
         self.bytes.extend(batch);

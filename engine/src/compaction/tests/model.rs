@@ -18,8 +18,10 @@ pub(super) fn clean(batches: &[Batch], config: &PassConfig, covered_end: i64) ->
     }
     let age_max_ms = i64::try_from(config.tombstone_age_max.as_millis()).unwrap();
     let mut remaining = Vec::new();
+    let mut leader_epoch = None;
     for batch in batches {
         let mut batch = batch.clone();
+        let begins_epoch = leader_epoch.replace(batch.leader_epoch) != Some(batch.leader_epoch);
         if batch.controlled_by == ControlledBy::Broker || batch.base >= covered_end {
             remaining.push(batch);
             continue;
@@ -33,7 +35,8 @@ pub(super) fn clean(batches: &[Batch], config: &PassConfig, covered_end: i64) ->
             !is_aborted && (record.offset >= covered_end || (is_newest && !is_gone))
         });
         if batch.records.is_empty() {
-            if config.producers.get(&batch.producer.0).map(|last| last.get()) != Some(batch.last) {
+            let is_last = config.producers.get(&batch.producer.0).map(|last| last.get()) == Some(batch.last);
+            if !is_last && !begins_epoch {
                 continue;
             }
             (batch.codec, batch.horizon_ms) = (Compression::None, None);
