@@ -9,7 +9,7 @@ use millrace_engine::log::config::{CleanupPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{FirstBatch, Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env};
 
 const ID: PartitionId = PartitionId { topic: TopicId::from_bytes([1; 16]), partition: 0 };
@@ -110,6 +110,33 @@ fn the_newest_record_of_each_key_stays() {
         let store = open(&world.env(0)).await;
         check(&read_all(&store).await, 800, "after a kill");
         assert_eq!(store.offsets(ID).await.unwrap().log_end.get(), 800);
+    });
+}
+
+#[test]
+fn what_was_compacted_is_not_compacted_again_after_a_stop() {
+    let world = World::new(3, WorldConfig::default());
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env).await;
+        append(&store, 0..200).await;
+        env.clock().sleep(Duration::from_secs(10)).await;
+        store.close().await.unwrap();
+    });
+    world.kill_shards();
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env).await;
+        store.offsets(ID).await.unwrap();
+        // A pass that changes nothing removes the files that it has begun.
+        let before = world.faults().operation_count(Some(Operation::Remove));
+        env.clock().sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.faults().operation_count(Some(Operation::Remove)), before);
+        append(&store, 200..400).await;
+        env.clock().sleep(Duration::from_secs(10)).await;
+        let records = read_all(&store).await;
+        check(&records, 400, "compacted on");
+        assert!(records.len() < 120, "{} of 400 records are left", records.len());
     });
 }
 
