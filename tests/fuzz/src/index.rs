@@ -14,7 +14,7 @@ use crate::{Reached, sealing};
 const INDEX_HEADER_BYTES: usize = 80;
 const INDEX_EPOCH_BYTES: usize = 12;
 const PRODUCERS_HEADER_BYTES: usize = 64;
-const SEGMENT_HEADER_BYTES: usize = 60;
+const SEGMENT_HEADER_BYTES: usize = 68;
 
 /// Runs the target.
 pub fn run(data: &[u8]) -> Reached {
