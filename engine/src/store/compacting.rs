@@ -13,7 +13,8 @@
 //! 3. Remove the old segments and their indexes; make that durable.
 //! 4. Rename it to `<base>.log`, and write its index.
 //!
-//! Recovery finishes 3 and 4 when it finds a `.swap` file.
+//! Recovery finishes 3 and 4 when it finds a `.swap` file. When one of the steps fails once that name may be there, the log
+//! goes offline for it.
 
 use std::collections::BTreeMap;
 use std::io;
