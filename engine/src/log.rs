@@ -250,6 +250,8 @@ impl<E: Env> Log<E> {
         let (producers, leader_epoch, saved) = (opened.producers, opened.leader_epoch, opened.saved);
         if let Some(recorded) = self.recorded.take() {
             self.incarnation = recorded.incarnation;
+            // What is known may be of records that were never flushed, or are cut off since.
+            self.clean_end = recorded.compacted_end.min(end.offset);
         }
         self.failure = None;
         self.sealed = sealed;

@@ -224,6 +224,7 @@ pub(crate) fn checkpoint_entry(id: PartitionId, log: &Recorded) -> Option<Checkp
         settled: log.clean,
         cut_pending: log.cut_pending,
         incarnation: log.incarnation,
+        compacted_end: log.compacted_end,
     })
 }
 
@@ -302,6 +303,7 @@ fn recorded(entry: Option<&CheckpointEntry>, journaled: &JournaledLog, clean: bo
         recorded.segment_base = Some(entry.segment_base);
         recorded.end = Mark { offset: entry.end_offset, position: entry.position };
         recorded.clean = clean && entry.settled;
+        recorded.compacted_end = entry.compacted_end;
     }
     if let Some((base, end)) = journaled.durable_end
         && recorded.segment_base.is_none_or(|known| (known, recorded.end.position) < (base, end.position))

@@ -42,7 +42,7 @@ mod prepare;
 mod producers;
 mod read;
 mod round;
-mod space;
+pub(crate) mod space;
 mod truncating;
 mod turns;
 mod usage;

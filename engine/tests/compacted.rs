@@ -9,7 +9,7 @@ use millrace_engine::log::config::{CleanupPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{FirstBatch, Store, StoreConfig};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env};
 
 const ID: PartitionId = PartitionId { topic: TopicId::from_bytes([1; 16]), partition: 0 };
@@ -36,15 +36,15 @@ async fn open(env: &SimEnv) -> Store<SimEnv> {
 
 /// Appends records one by one, the n-th with the key n modulo [`KEYS`] and the value n.
 async fn append(store: &Store<SimEnv>, numbers: std::ops::Range<i64>) {
-    append_keys(store, numbers, KEYS).await;
+    append_keys(store, numbers, |number| number % KEYS).await;
 }
 
-async fn append_keys(store: &Store<SimEnv>, numbers: std::ops::Range<i64>, keys: i64) {
+async fn append_keys(store: &Store<SimEnv>, numbers: std::ops::Range<i64>, key_of: fn(i64) -> i64) {
     for number in numbers {
         let mut builder = BatchBuilder::new(BatchFields::default());
         let mut value = vec![0; 2_000];
         value[..8].copy_from_slice(&number.to_be_bytes());
-        builder.push(0, Some(&(number % keys).to_be_bytes()), Some(&value));
+        builder.push(0, Some(&key_of(number).to_be_bytes()), Some(&value));
         let bytes = builder.build();
         let appended = store.append(ID, &BatchView::parse(&bytes).unwrap(), LeaderEpoch::new(0)).await.unwrap();
         assert_eq!(appended.base_offset.get(), number);
@@ -113,6 +113,33 @@ fn the_newest_record_of_each_key_stays() {
     });
 }
 
+#[test]
+fn what_was_compacted_is_not_compacted_again_after_a_stop() {
+    let world = World::new(3, WorldConfig::default());
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env).await;
+        append(&store, 0..200).await;
+        env.clock().sleep(Duration::from_secs(10)).await;
+        store.close().await.unwrap();
+    });
+    world.kill_shards();
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env).await;
+        store.offsets(ID).await.unwrap();
+        // A pass that changes nothing removes the files that it has begun.
+        let before = world.faults().operation_count(Some(Operation::Remove));
+        env.clock().sleep(Duration::from_secs(10)).await;
+        assert_eq!(world.faults().operation_count(Some(Operation::Remove)), before);
+        append(&store, 200..400).await;
+        env.clock().sleep(Duration::from_secs(10)).await;
+        let records = read_all(&store).await;
+        check(&records, 400, "compacted on");
+        assert!(records.len() < 120, "{} of 400 records are left", records.len());
+    });
+}
+
 /// The journal still holds rounds of what was compacted since: a recovery must not write them over what is left.
 #[test]
 fn the_journal_does_not_bring_back_what_was_compacted() {
@@ -121,7 +148,7 @@ fn the_journal_does_not_bring_back_what_was_compacted() {
         let left = world.run(async {
             let env = world.env(0);
             let store = open(&env).await;
-            append_keys(&store, 0..26, 3).await;
+            append_keys(&store, 0..26, |number| number % 3).await;
             env.clock().sleep(Duration::from_secs(5)).await;
             let records = read_all(&store).await;
             assert!(records.len() < 20, "{} of 26 records are left", records.len());
@@ -172,4 +199,47 @@ fn a_crash_at_any_operation_of_a_pass_loses_nothing() {
         crash_count += u32::from(!done);
     }
     assert!(crash_count > 50, "only {crash_count} crashes happened");
+}
+
+/// A step of replacing segments that fails leaves files which only recovery may bring to an end. A later pass may leave
+/// these segments as they are, and then they are deleted: the next start must not find a `.swap` that stands for them.
+#[test]
+fn a_failure_of_any_operation_of_a_pass_loses_nothing() {
+    // Every tenth record outdates another one: what is left of two segments does not fit into one.
+    let key_of = |number| if number % 10 == 0 { 0 } else { number };
+    let mut failure_count = 0;
+    for nth in 1..100 {
+        let world = World::new(nth, WorldConfig::default());
+        world.run(async { append_keys(&open(&world.env(0)).await, 0..60, key_of).await });
+        world.kill_shards();
+        world.run(async {
+            let env = world.env(0);
+            let store = open(&env).await;
+            store.recovered().await;
+            let before = world.faults().operation_count(None);
+            world.faults().fail_nth(None, nth, Failure::NoSpace);
+            env.clock().sleep(Duration::from_secs(5)).await;
+            failure_count += u32::from(world.faults().operation_count(None) - before >= nth);
+            world.faults().clear();
+            let files = world.disk().files();
+            let unfinished: Vec<_> = files.iter().filter(|file| file.ends_with("swap")).collect();
+            assert!(unfinished.is_empty(), "operation {nth} failed: {unfinished:?}");
+            append_keys(&store, 60..75, key_of).await;
+            env.clock().sleep(Duration::from_secs(5)).await;
+            let values: BTreeMap<_, _> =
+                read_all(&store).await.iter().map(|(_, key, number)| (*key, *number)).collect();
+            let newest: BTreeMap<_, _> = (0..75).map(|number| (key_of(number), number)).collect();
+            assert_eq!(values, newest, "operation {nth} failed");
+            store.delete_records(ID, Offset::new(50)).await.unwrap();
+            env.clock().sleep(Duration::from_secs(5)).await;
+        });
+        world.kill_shards();
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            assert_eq!(store.recovered().await.damage, [], "operation {nth} failed");
+            let offsets = store.offsets(ID).await.unwrap();
+            assert_eq!((offsets.start.get(), offsets.log_end.get()), (50, 75), "operation {nth} failed");
+        });
+    }
+    assert!(failure_count > 40, "only {failure_count} failures happened");
 }

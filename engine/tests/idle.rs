@@ -79,6 +79,35 @@ fn few_files_and_little_memory_serve_many_segments() {
 }
 
 #[test]
+fn more_logs_than_files_are_written_at_once() {
+    for seed in 0..4 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let config = StoreConfig { open_file_count_max: 8, ..config() };
+            let store = Store::open(env.clone(), config, |_| true).await.unwrap();
+            let mut most_files = 0;
+            // What one log has in the journal alone keeps its file open until it is written back.
+            for round in 0..3 {
+                for partition in 0..300 {
+                    store.create(id(partition), LogConfig { retention_age_max: None, ..LogConfig::default() });
+                }
+                let appends = (0..300).map(|partition| append(&store, partition, 5, 100));
+                let ends = futures_util::future::join_all(appends).await;
+                assert!(ends.iter().all(|end| *end == round), "seed {seed}: {ends:?}");
+                most_files = most_files.max(store.open_file_count());
+            }
+            // 32 logs are prepared at a time.
+            assert!(most_files <= 8 + 32, "seed {seed}: {most_files} files were open");
+            for partition in 0..300 {
+                assert_eq!(first_offset(&store, partition, 2).await, 2);
+            }
+            store.close().await.unwrap();
+        });
+    }
+}
+
+#[test]
 fn a_log_that_nobody_uses_costs_neither_files_nor_memory() {
     let world = World::new(7, WorldConfig::default());
     let count = 300;

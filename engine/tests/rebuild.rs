@@ -348,3 +348,31 @@ fn a_query_by_time_finds_no_deleted_record() {
         }
     });
 }
+
+#[test]
+fn logs_that_wait_for_their_turn_when_their_shard_fails_keep_what_they_have() {
+    for seed in 0..20 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            // More than are prepared at a time.
+            let logs = 0..120;
+            for id in logs.clone() {
+                store.create(partition(id), LogConfig { retention_age_max: None, ..LogConfig::default() });
+            }
+            futures_util::future::join_all(logs.clone().map(|id| append(&store, partition(id), 30_000))).await;
+            world.faults().fail_nth(Some(Operation::SyncData), 1 + seed % 4, Failure::Io);
+            let larger = logs.clone().map(async |id| {
+                if let Ok(appended) = send(&store, partition(id), None, 60_000).await {
+                    drop(appended.ticket.durable().await);
+                }
+            });
+            futures_util::future::join_all(larger).await;
+            world.env(0).clock().sleep(Duration::from_secs(1)).await;
+            // A task of the failed life once made the log's first segment in the place of the one that was there.
+            for id in logs {
+                assert!(log_end(&store, partition(id)).await >= 1, "seed {seed}, log {id}");
+            }
+        });
+    }
+}

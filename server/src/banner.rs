@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
-use crate::config::Config;
+use crate::config::keys::Key;
+use crate::config::{Config, StoreSettings, Value};
 use crate::identity::Identity;
 use crate::preflight::Finding;
 
@@ -27,7 +28,7 @@ pub fn banner(config: &Config, identity: &Identity, findings: &[Finding]) -> Str
         line("listener", &format!("{} on {}, clients are told {told}", listener.name, listener.bind));
     }
     line("memory", &config.shards.memory.to_string());
-    line("flush", "commit: an answered record is on the device");
+    line("flush", &flush_policy(config));
     for finding in findings {
         line("will hurt", &finding.to_string());
     }
@@ -37,6 +38,25 @@ pub fn banner(config: &Config, identity: &Identity, findings: &[Finding]) -> Str
     line("try it", &format!("echo hello | kcat -b {address} -t greetings -P"));
     line("", &format!("kcat -b {address} -t greetings -C -e"));
     format!("millrace {}\n{text}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What holds for topics that say nothing of their own.
+fn flush_policy(config: &Config) -> String {
+    let policy = config.effective.iter().find(|setting| setting.key == Key::FlushPolicy);
+    let Some(Value::Text(policy)) = policy.map(|setting| &setting.value) else { unreachable!("every key has a value") };
+    let StoreSettings { flush_interval, flush_interval_bytes, .. } = config.store;
+    let meaning = match policy.as_str() {
+        "commit" => "an answered record is on the device".to_owned(),
+        "interval" => {
+            let (ms, mib) = (flush_interval.as_millis(), flush_interval_bytes >> 20);
+            format!(
+                "an answered record is on the device after {ms} ms or {mib} MiB; a loss of power takes it until then"
+            )
+        }
+        _ => "an answered record is on the device when the system gets to it; a loss of power takes it until then"
+            .to_owned(),
+    };
+    format!("{policy}: {meaning}, unless its topic says otherwise")
 }
 
 /// Writes the banner to standard output.
@@ -68,12 +88,28 @@ mod tests {
             "./millrace-data",
             "2, one core each",
             "PLAINTEXT on 127.0.0.1:9092, clients are told 127.0.0.1:9092",
-            "1024 MiB (2 shards; each requests 128 MiB, write buffers 128 MiB",
-            "commit",
+            "1024 MiB (2 shards; each requests 128 MiB, write buffers 96 MiB",
+            "commit: an answered record is on the device, unless its topic",
             "rain: wet. Mend: umbrella",
             "kcat -b 127.0.0.1:9092 -t greetings -C -e",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_flush_policy_is_the_one_in_force() {
+        let shown = |settings: &[&str]| {
+            let mut raw = RawConfig::new();
+            for setting in settings {
+                raw.add_assignment(setting);
+            }
+            flush_policy(&check(&raw, Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap())
+        };
+        assert!(
+            shown(&["flush.policy=interval", "flush.interval.ms=70"])
+                .starts_with("interval: an answered record is on the device after 70 ms or 64 MiB")
+        );
+        assert!(shown(&["flush.policy=none"]).starts_with("none: an answered record is on the device when the system"));
     }
 }

@@ -4,12 +4,14 @@
 //! - `keys`: the table, one row per key.
 //! - `parse`: file and command line into text by key; text into values.
 //! - `memory`: the broker's memory cut into budgets by class.
+//! - `descriptors`: the descriptors that the process may have, cut into connections and open files.
 //! - `check`: all values together, every error reported, not only the first.
 //!
 //! Nothing here looks at the environment: the two facts that defaults depend on, cores and memory, come in as
 //! [`check::Room`]. There is no global configuration; each component is handed its struct.
 
 pub mod check;
+pub mod descriptors;
 pub mod keys;
 pub mod memory;
 pub mod parse;
@@ -19,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use descriptors::DescriptorPlan;
 pub use memory::{MemoryPlan, ShardBudget};
 pub use parse::{Origin, RawConfig, Value};
 
@@ -104,6 +107,12 @@ pub struct StoreSettings {
     pub write_buffer_bytes_max: usize,
     /// Budget of one shard's tail cache.
     pub tail_cache_bytes_max: usize,
+    /// Budget of what one shard has read from segments.
+    pub read_cache_bytes_max: usize,
+    /// Budget of one shard's indexes of segments.
+    pub index_bytes_max: usize,
+    /// Budget of what one shard knows of idempotent producers.
+    pub producer_bytes_max: usize,
     /// Memory for the keys of one shard's compaction passes.
     pub key_map_bytes_max: usize,
     /// Most that the records of one batch may take when they are decompressed, for compaction or to look for their keys.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::config::Config;
+use crate::config::{Config, DescriptorPlan};
 use crate::machine::Machine;
 
 /// One thing that will hurt.
@@ -21,10 +21,11 @@ pub struct Finding {
 }
 
 /// Judges `machine` as the home of a broker with this configuration.
-pub fn judge(machine: &Machine, config: &Config) -> Vec<Finding> {
+pub fn judge(machine: &Machine, config: &Config, descriptors: &DescriptorPlan) -> Vec<Finding> {
     let mut findings = Vec::new();
     judge_io_uring(machine, &mut findings);
-    judge_limits(machine, config, &mut findings);
+    judge_locked_memory(machine, config, &mut findings);
+    judge_descriptors(machine, config, descriptors, &mut findings);
     judge_volume(machine, config, &mut findings);
     if let Some(governor) = machine.governor.as_deref().filter(|governor| matches!(*governor, "powersave" | "ondemand"))
     {
@@ -64,7 +65,7 @@ fn judge_io_uring(machine: &Machine, findings: &mut Vec<Finding>) {
     }
 }
 
-fn judge_limits(machine: &Machine, config: &Config, findings: &mut Vec<Finding>) {
+fn judge_locked_memory(machine: &Machine, config: &Config, findings: &mut Vec<Finding>) {
     let locked_bytes = LOCKED_BYTES_PER_SHARD * u64::from(config.shards.count);
     if let Some(limit) = machine.locked_bytes_max.filter(|limit| *limit < locked_bytes && !machine.may_lock_memory) {
         findings.push(Finding {
@@ -76,16 +77,20 @@ fn judge_limits(machine: &Machine, config: &Config, findings: &mut Vec<Finding>)
             ),
         });
     }
-    let open_files = u64::from(config.net.connection_count_max) + OPEN_FILES_BESIDES_CONNECTIONS;
-    if let Some(limit) = machine.open_file_count_max.filter(|limit| *limit < open_files) {
-        findings.push(Finding {
-            what: format!("only {limit} files may be open"),
-            why: "max.connections connections and the open segments need more; late clients will be refused",
-            mend: format!(
-                "ulimit -n {open_files} (systemd: LimitNOFILE={open_files}; Docker: --ulimit nofile={open_files})"
-            ),
-        });
-    }
+}
+
+fn judge_descriptors(machine: &Machine, config: &Config, descriptors: &DescriptorPlan, findings: &mut Vec<Finding>) {
+    let (wanted, had) = (config.net.connection_count_max, descriptors.connection_count_max);
+    let files = descriptors.open_file_count_max * usize::from(config.shards.count);
+    let Some(limit) = machine.open_file_count_max.filter(|_| had < wanted || files < OPEN_FILE_COUNT_MIN) else {
+        return;
+    };
+    let enough = u64::from(wanted) * 2 + OPEN_FILES_BESIDES_CONNECTIONS;
+    findings.push(Finding {
+        what: format!("only {limit} files may be open: {had} connections and {files} segments"),
+        why: "connections past that are closed, and segments are closed and opened again and again",
+        mend: format!("ulimit -n {enough} (systemd: LimitNOFILE={enough}; Docker: --ulimit nofile={enough})"),
+    });
 }
 
 fn judge_volume(machine: &Machine, config: &Config, findings: &mut Vec<Finding>) {
@@ -166,6 +171,8 @@ const KERNEL_MIN: (u32, u32) = (5, 15);
 const LOCKED_BYTES_PER_SHARD: u64 = 32 << 20;
 /// Segments, journals, rings and links.
 const OPEN_FILES_BESIDES_CONNECTIONS: u64 = 4096;
+/// Open segments that any broker should have room for.
+const OPEN_FILE_COUNT_MIN: usize = 256;
 /// What has to be free besides for a disk that is not full, of which some is for records.
 const FREE_BYTES_MIN: u64 = 128 << 20;
 
@@ -195,9 +202,16 @@ mod tests {
         }
     }
 
+    fn findings(machine: &Machine) -> Vec<Finding> {
+        let config = config();
+        let connection_count_max = config.net.connection_count_max;
+        let cut = DescriptorPlan::cut(machine.open_file_count_max, config.shards.count, connection_count_max);
+        judge(machine, &config, &cut.unwrap())
+    }
+
     #[track_caller]
     fn one_finding(machine: &Machine, what: &str) {
-        let findings = judge(machine, &config());
+        let findings = findings(machine);
         assert_eq!(findings.len(), 1, "{findings:?}");
         let shown = findings[0].to_string();
         assert!(shown.contains(what) && shown.contains("Mend: "), "{shown}");
@@ -205,8 +219,9 @@ mod tests {
 
     #[test]
     fn a_good_machine_has_no_findings() {
-        assert_eq!(judge(&good(), &config()), []);
-        assert_eq!(judge(&Machine { locked_bytes_max: Some(1), may_lock_memory: true, ..good() }, &config()), []);
+        assert_eq!(findings(&good()), []);
+        assert_eq!(findings(&Machine { locked_bytes_max: Some(1), may_lock_memory: true, ..good() }), []);
+        assert_eq!(findings(&Machine { open_file_count_max: Some(30_000), ..good() }), []);
     }
 
     #[test]
@@ -215,7 +230,10 @@ mod tests {
         one_finding(&Machine { seccomp_filtered: true, in_container: true, ..good() }, "seccomp");
         one_finding(&Machine { kernel: "5.10.0-28".into(), ..good() }, "older than 5.15");
         one_finding(&Machine { locked_bytes_max: Some(8 << 20), ..good() }, "8192 KiB of memory may be locked");
-        one_finding(&Machine { open_file_count_max: Some(1024), ..good() }, "only 1024 files");
+        one_finding(
+            &Machine { open_file_count_max: Some(1024), ..good() },
+            "only 1024 files may be open: 608 connections and 304 segments",
+        );
         one_finding(&Machine { governor: Some("powersave".into()), ..good() }, "powersave");
         let on = |file_system: &str| Volume { file_system: file_system.into(), ..good().volume };
         one_finding(&Machine { volume: on("tmpfs"), ..good() }, "in memory");
@@ -225,7 +243,7 @@ mod tests {
         let finding = "300 MiB are free under ./millrace-data, and the broker needs 512 MiB";
         one_finding(&Machine { volume: small.clone(), ..good() }, finding);
         let started_before = Volume { held_bytes: 384 << 20, ..small };
-        assert_eq!(judge(&Machine { volume: started_before, ..good() }, &config()), []);
+        assert_eq!(findings(&Machine { volume: started_before, ..good() }), []);
         let refused = Volume { direct_io: Some("EINVAL".into()), ..on("xfs") };
         one_finding(&Machine { volume: refused, ..good() }, "refuses O_DIRECT (EINVAL)");
     }

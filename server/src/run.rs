@@ -16,6 +16,7 @@ use millrace_runtime::glommio::GlommioEnv;
 use millrace_runtime::glommio::executor::{Shards, ShardsConfig};
 
 use crate::config::Config;
+use crate::config::descriptors::{DescriptorPlan, TooFew};
 use crate::identity::{Identity, IdentityError};
 use crate::lock::{DataLock, LockError};
 use crate::machine::{self, Machine};
@@ -34,6 +35,8 @@ pub struct Start {
     pub identity: Identity,
     /// Facts of the machine, to explain a start that fails.
     pub machine: Machine,
+    /// Connections and open files that there may be.
+    pub descriptors: DescriptorPlan,
     /// Different at every start; tells a restarted broker from the one before.
     pub incarnation: u128,
 }
@@ -47,6 +50,9 @@ pub enum RunError {
     /// The data directory is not ours.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Fewer files may be open than the shards need.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The machine does not give what is needed.
     #[error("{what}: {error}")]
     Environment {
@@ -62,7 +68,9 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Lock(LockError::Held { .. }) => EXIT_LOCKED,
-            Self::Lock(LockError::Io { .. }) | Self::Identity(_) | Self::Environment { .. } => EXIT_ENVIRONMENT,
+            Self::Lock(LockError::Io { .. }) | Self::Identity(_) | Self::Descriptors(_) | Self::Environment { .. } => {
+                EXIT_ENVIRONMENT
+            }
         }
     }
 }
@@ -86,7 +94,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     };
     signals::watch(on_stop).map_err(environment("cannot watch for signals".to_owned()))?;
 
-    let findings = preflight::judge(&start.machine, &start.config);
+    let findings = preflight::judge(&start.machine, &start.config, &start.descriptors);
     let text = banner::banner(&start.config, &start.identity, &findings);
     banner::print(&text).map_err(environment("cannot write the banner".to_owned()))?;
 
@@ -99,7 +107,9 @@ fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
     let [cluster, incarnation] = [read_random()?, read_random()?];
     let identity = Identity::load_or_create(directory, config.node.node_id, cluster)?;
     let machine = Machine::read(directory);
-    Ok(Start { config, identity, machine, incarnation })
+    let connection_count_max = config.net.connection_count_max;
+    let descriptors = DescriptorPlan::cut(machine.open_file_count_max, config.shards.count, connection_count_max)?;
+    Ok(Start { config, identity, machine, descriptors, incarnation })
 }
 
 /// Serves until something arrives at `stop`, on one thread per shard.
@@ -109,6 +119,7 @@ fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
         cluster_id: start.identity.cluster_id,
         incarnation: start.incarnation,
         reserve_bytes: start.config.store.reserve_bytes(start.machine.volume.disk_bytes),
+        descriptors: start.descriptors,
     };
     let (switch, signal) = stop_switch();
     let lead = Lead { stop: signal, on_ready: Box::new(|addresses| tell_ready(&addresses)) };

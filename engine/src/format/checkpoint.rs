@@ -37,6 +37,7 @@ struct RawEntry {
     end_offset: I64,
     /// The lowest byte holds flags, the rest the incarnation.
     state: U32,
+    compacted_end: I64,
 }
 
 const HEADER_BYTES: usize = size_of::<RawHeader>();
@@ -46,7 +47,7 @@ const SETTLED: u32 = 1;
 const CUT_PENDING: u32 = 2;
 const FLAG_BITS: u32 = 8;
 const _: () = assert!(Incarnation::MAX == u32::MAX >> FLAG_BITS, "the rest of the state holds every incarnation");
-const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 60, "docs/FORMAT.md gives the layout byte by byte");
+const _: () = assert!(HEADER_BYTES == 48 && ENTRY_BYTES == 68, "docs/FORMAT.md gives the layout byte by byte");
 
 /// How far one log is durable in its segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct CheckpointEntry {
     pub end_offset: Offset,
     /// In a clean checkpoint: the log ends exactly there.
     pub settled: bool,
+    /// Records below were compacted; a lower bound.
+    pub compacted_end: Offset,
     /// The log was cut there: what its files hold behind that is to be removed before the log is used.
     pub cut_pending: bool,
     /// What the journal says of an older incarnation is void.
@@ -117,6 +120,7 @@ impl Checkpoint {
                 position: U64::new(entry.position.get()),
                 end_offset: I64::new(entry.end_offset.get()),
                 state: U32::new(entry.state()),
+                compacted_end: I64::new(entry.compacted_end.get()),
             };
             put(&mut used[HEADER_BYTES + index * ENTRY_BYTES..], raw.as_bytes());
         }
@@ -168,7 +172,7 @@ fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
     if flags & !(SETTLED | CUT_PENDING) != 0 {
         return None;
     }
-    let numbers = [raw.start_offset, raw.segment_base, raw.end_offset];
+    let numbers = [raw.start_offset, raw.segment_base, raw.end_offset, raw.compacted_end];
     if raw.partition.get() < 0 || raw.position.get() > NUMBER_MAX || numbers.iter().any(|number| number.get() < 0) {
         return None;
     }
@@ -182,6 +186,7 @@ fn decode_entry(bytes: &[u8]) -> Option<CheckpointEntry> {
         settled: flags & SETTLED != 0,
         cut_pending: flags & CUT_PENDING != 0,
         incarnation: Incarnation::new(state >> FLAG_BITS)?,
+        compacted_end: Offset::new(raw.compacted_end.get()),
     })
 }
 
@@ -201,6 +206,7 @@ mod tests {
             settled: true,
             cut_pending: true,
             incarnation: Incarnation::new(Incarnation::MAX).unwrap(),
+            compacted_end: Offset::new(9),
         };
         let checkpoint = Checkpoint {
             journal_generation: 8,
@@ -247,6 +253,7 @@ mod tests {
             settled: false,
             cut_pending: false,
             incarnation: Incarnation::FIRST,
+            compacted_end: Offset::ZERO,
         };
         assert_eq!(decoded(&Checkpoint { entries: vec![entry], ..checkpoint }), None);
     }

@@ -24,6 +24,8 @@ pub struct Recorded {
     pub cut_pending: bool,
     /// How often the log was cut.
     pub incarnation: Incarnation,
+    /// Records below were compacted; a lower bound.
+    pub compacted_end: Offset,
     /// Bytes that are to be written to their segments before anything is read: all that the journal has of the log and the
     /// segments may not, in a round that is under way too. What is in the journal must not be appended to otherwise.
     pub pieces: Vec<Piece>,
@@ -58,6 +60,7 @@ impl Recorded {
             clean: false,
             cut_pending: false,
             incarnation: Incarnation::FIRST,
+            compacted_end: Offset::ZERO,
             pieces: Vec::new(),
         }
     }
@@ -101,6 +104,7 @@ impl<E: Env> Log<E> {
             clean: false,
             cut_pending: false,
             incarnation: self.incarnation,
+            compacted_end: self.clean_end,
             pieces: self.pieces(self.in_segment.position, self.journaled_end.max(durable.position)),
         }
     }

@@ -16,6 +16,7 @@ use super::{
 use crate::checkpoint;
 use crate::format::checkpoint::{Checkpoint, CheckpointEntry};
 use crate::journal;
+use crate::store::space;
 
 /// A start goes on with this much free, in bytes.
 const START_BYTES: u64 = 4 * 1024 * 1024;
@@ -31,7 +32,8 @@ pub async fn redistribute<E: Env>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(OpenError::io("listing the data directory"))?,
     };
-    give_up_reserve(env, directory, &names).await.map_err(OpenError::io("making room on a full disk"))?;
+    let given_up = give_up_reserve(env, directory, shard_count, &names).await;
+    given_up.map_err(OpenError::io("making room on a full disk"))?;
     // A crash in here may have left a checkpoint whose journal is gone; what it says of durable ends still counts.
     let (journals, checkpoints) = (shards_of(&names, "journal-"), shards_of(&names, "checkpoint-"));
     let (mut generation, mut changed) = (0, false);
@@ -92,13 +94,12 @@ pub async fn redistribute<E: Env>(
     Ok(Some(report))
 }
 
-/// On a disk that is full to the last bytes a start gives up the reserve: it writes little, but it has to write.
-async fn give_up_reserve<E: Env>(env: &E, directory: &Path, names: &[DirEntry]) -> io::Result<()> {
-    if env.disk().available_bytes(directory).await? >= START_BYTES {
-        return Ok(());
-    }
-    for entry in names.iter().filter(|entry| entry.name.starts_with("reserve-")) {
-        env.disk().remove_file(&directory.join(&entry.name)).await?;
+/// On a disk that is full to the last bytes a start gives up the reserve: it writes little, but it has to write. The
+/// reserve of shards that are no more goes on any disk.
+async fn give_up_reserve<E: Env>(env: &E, directory: &Path, shard_count: u16, names: &[DirEntry]) -> io::Result<()> {
+    let kept = if env.disk().available_bytes(directory).await? < START_BYTES { 0 } else { shard_count };
+    for shard in shards_of(names, "reserve-").range(kept..) {
+        env.disk().remove_file(&directory.join(space::reserve_file_name(*shard))).await?;
     }
     Ok(())
 }

@@ -169,5 +169,6 @@ fn entry<E: Env>(log: &SharedLog<E>) -> Option<CheckpointEntry> {
         settled: log.in_segment == log.offsets.written(),
         cut_pending: false,
         incarnation: log.incarnation,
+        compacted_end: log.clean_end,
     })
 }

@@ -13,7 +13,8 @@
 //! 3. Remove the old segments and their indexes; make that durable.
 //! 4. Rename it to `<base>.log`, and write its index.
 //!
-//! Recovery finishes 3 and 4 when it finds a `.swap` file.
+//! Recovery finishes 3 and 4 when it finds a `.swap` file. When one of the steps fails once that name may be there, the log
+//! goes offline for it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +25,7 @@ use millrace_runtime::{Clock, Disk, Env, Random, Tasks};
 use thiserror::Error;
 
 use super::{Inner, ReadError, SharedLog, Store, extents, open, producers};
-use crate::compaction::{Cleaner, Damage, Indexer, PassConfig};
+use crate::compaction::{Cleaner, Damage, Indexer, PassConfig, Unread};
 use crate::log::Log;
 use crate::log::sealed::SealedSegment;
 use crate::model::{Offset, PartitionId};
@@ -156,24 +157,37 @@ async fn compact<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
     let now_ms = inner.env.clock().unix_ms();
     let Some(plan) = plan(&log.borrow(), now_ms) else { return };
     log.borrow_mut().compacting = true;
-    let mut pass = Pass { inner, log, life: log.borrow().life, id: log.borrow().id, unread_count: 0 };
+    let mut pass =
+        Pass { inner, log, life: log.borrow().life, id: log.borrow().id, unread_count: 0, first_unread: None };
     let result = pass.run(&plan, now_ms).await;
     log.borrow_mut().compacting = false;
+    let outcome = match result {
+        Ok(()) => Ok(pass.first_unread.map(|reason| {
+            format!("{} batches were kept because they could not be read, the first: {reason}", pass.unread_count)
+        })),
+        Err(error) => Err(error),
+    };
+    let (partition, shard) = (pass.id, inner.config.shard_index);
     let mut failures = inner.compaction_failures.borrow_mut();
-    match result {
-        Ok(()) if pass.unread_count == 0 => drop(failures.remove(&pass.id)),
-        Ok(()) => {
-            let reason = format!("{} batches were kept because they could not be read", pass.unread_count);
-            failures.insert(pass.id, reason);
+    match outcome {
+        Ok(None) => drop(failures.remove(&partition)),
+        // Said once: it is so at every interval until somebody does something about it.
+        Ok(Some(reason)) if is_news(&mut failures, partition, &reason) => {
+            tracing::warn!(%partition, shard, reason, "log not compacted as a whole");
         }
-        Err(CompactionError::Interrupted) => {}
-        Err(error) => {
-            tracing::error!(partition = %pass.id, shard = inner.config.shard_index, %error, "log not compacted");
-            failures.insert(pass.id, error.to_string());
+        Err(CompactionError::Interrupted) | Ok(Some(_)) => {}
+        Err(error) if is_news(&mut failures, partition, &error.to_string()) => {
+            tracing::error!(%partition, shard, %error, "log not compacted");
         }
+        Err(_) => {}
     }
     drop(failures);
     inner.prepared.notify();
+}
+
+/// Notes why a log was not compacted; true when that is another reason than the last time.
+fn is_news(failures: &mut BTreeMap<PartitionId, String>, id: PartitionId, reason: &str) -> bool {
+    failures.insert(id, reason.to_owned()).as_deref() != Some(reason)
 }
 
 /// A pass over one log.
@@ -184,6 +198,8 @@ struct Pass<'a, E: Env> {
     id: PartitionId,
     /// Batches that could not be read.
     unread_count: usize,
+    /// Which was the first of them, and why.
+    first_unread: Option<String>,
 }
 
 impl<E: Env> Pass<'_, E> {
@@ -279,6 +295,10 @@ impl<E: Env> Pass<'_, E> {
                     }
                 };
                 self.unread_count += cleaned.unread.len();
+                let first = cleaned.unread.first().filter(|_| self.first_unread.is_none());
+                if let Some(Unread { base_offset, reason }) = first {
+                    self.first_unread = Some(format!("the one at offset {base_offset}, {reason}"));
+                }
                 changed |= cleaned.changed;
                 replacement.push(&output).await?;
                 windows.consume(cleaned.consumed_bytes, cleaned.needed_bytes)?;
@@ -307,4 +327,22 @@ async fn remove_replaced<E: Env>(inner: &Inner<E>, id: PartitionId, group: &[Off
         segment_files::remove_index(&inner.env, &directory, *base).await?;
     }
     inner.env.disk().sync_dir(&directory).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TopicId;
+
+    #[test]
+    fn a_reason_is_news_once_for_each_log() {
+        let id = |partition| PartitionId { topic: TopicId::from_bytes([1; 16]), partition };
+        let mut failures = BTreeMap::new();
+        assert!(is_news(&mut failures, id(0), "damaged"));
+        assert!(!is_news(&mut failures, id(0), "damaged"));
+        assert!(is_news(&mut failures, id(1), "damaged"));
+        assert!(is_news(&mut failures, id(0), "full"));
+        assert!(is_news(&mut failures, id(0), "damaged"), "it has come back");
+        assert_eq!(failures[&id(0)], "damaged");
+    }
 }

@@ -3,12 +3,15 @@
 //!
 //! Letting go never waits for anything: whoever reads a file holds a clone of it, and what is needed again is opened or
 //! loaded again. A file is closed only when all that was written to it is flushed: a failed flush is told to who has the
-//! file open.
+//! file open. When there are too many files, a log with records that only the journal has is written back, so that its
+//! file can be closed at a later look. [`await_file`] holds those up that want to open one more in the meantime.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use futures_util::future::select;
 use millrace_runtime::{Clock, Env, Tasks};
 
 use super::turns::Turn;
@@ -18,6 +21,8 @@ use crate::model::Offset;
 
 /// How often what could not be let go of is looked at again.
 const TICK: Duration = Duration::from_secs(1);
+/// The longest that a file is waited for. Far beyond a round, which lets go of what it has written.
+const FILE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Logs that are looked at between two looks at other work.
 const LOGS_PER_YIELD: usize = 64;
 
@@ -62,8 +67,21 @@ impl<E: Env> Inner<E> {
     }
 
     fn fit(&self) {
-        self.open_files.borrow_mut().fit(self.config.open_file_count_max, |owned| owned.ask(close_file));
+        self.fit_files(self.config.open_file_count_max);
         self.indexes.borrow_mut().fit(self.config.index_bytes_max, |owned| owned.ask(drop_index));
+    }
+
+    /// Closes files until no more than `count_max` are open, or for now enough was looked at. True when it is done.
+    fn fit_files(&self, count_max: usize) -> bool {
+        let mut files = self.open_files.borrow_mut();
+        files.fit(count_max, |owned| {
+            let turn = owned.ask(close_file);
+            if let Some(log) = owned.log.upgrade().filter(|log| log.borrow().write_back_wanted) {
+                self.enqueue(&log);
+            }
+            turn
+        });
+        files.cost() <= count_max
     }
 
     /// Drops the tail of a log if all of it is on the device.
@@ -81,7 +99,10 @@ fn close_file<E: Env>(log: &mut Log<E>, base_offset: Offset) -> Turn {
         if active.file.is_none() {
             return Turn::Gone;
         }
-        if std::mem::take(&mut active.file_used) || !settled || worked_on || active.unnamed {
+        let used = std::mem::take(&mut active.file_used);
+        if used || !settled || worked_on || active.unnamed {
+            // By the time of the next look it may be settled.
+            log.write_back_wanted |= !used && !settled && log.recorded.is_none();
             return Turn::Another;
         }
         active.file = None;
@@ -109,6 +130,22 @@ fn drop_index<E: Env>(log: &mut Log<E>, base_offset: Offset) -> Turn {
     }
     sealed.index = None;
     Turn::Gone
+}
+
+/// Waits until one more file may be open, but not for long: when all of them are in use, there have to be more.
+pub(super) async fn await_file<E: Env>(inner: &Inner<E>) {
+    let deadline = inner.env.clock().now() + FILE_WAIT_MAX;
+    loop {
+        let (prepared, ended) = (inner.prepared.version(), inner.round_ended.version());
+        let now = inner.env.clock().now();
+        // Those that wait beside this one open a file each.
+        let count_max = inner.config.open_file_count_max.saturating_sub(inner.preparing.get()).max(1);
+        if inner.fit_files(count_max) || now >= deadline {
+            return;
+        }
+        let freed = select(inner.prepared.changed(prepared), inner.round_ended.changed(ended));
+        select(freed, pin!(inner.env.clock().sleep(deadline - now))).await;
+    }
 }
 
 /// Looks for logs that nobody uses until the store closes.

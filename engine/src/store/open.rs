@@ -5,7 +5,7 @@ use std::rc::Rc;
 use futures_util::StreamExt;
 use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, truncating};
+use super::{Inner, SharedLog, prepare, truncating};
 use crate::log::recorded::Recorded;
 use crate::log::{Failure, OpenedLog};
 use crate::model::{Offset, PartitionId};
@@ -67,7 +67,10 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
         let opened = if recorded.cut_pending {
             truncating::open_cut(&inner, &log, id, life, &recorded).await
         } else {
-            open_log(&inner, id, life, &recorded).await
+            prepare::acquire(&inner, &log).await;
+            let opened = open_log(&inner, id, life, &recorded).await;
+            prepare::release(&inner);
+            opened
         };
         let mut borrowed = log.borrow_mut();
         match opened {
@@ -137,7 +140,8 @@ pub(super) async fn quiesce<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
 /// Opens every log that may not end where it is recorded to.
 pub(super) async fn run_background<E: Env>(inner: Rc<Inner<E>>) {
     let logs: Vec<_> = inner.logs.borrow().values().cloned().collect();
-    let total = logs.len();
+    // Logs that were created meanwhile are nothing that was recovered.
+    let total = inner.report.borrow().log_count;
     let started = inner.env.clock().now();
     let mut openings = futures_util::stream::iter(logs)
         .map(|log| {

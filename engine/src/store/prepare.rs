@@ -10,14 +10,16 @@ use std::rc::Rc;
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, FlushScope, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, open, round, space};
+use super::{Inner, SharedLog, idle, open, round, space};
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
 use crate::segment::{FILL_BYTES_MIN, Segment};
 
-/// Logs that are prepared at the same time.
+/// Logs that are prepared at the same time,
 const PREPARING_MAX: usize = 32;
+/// and when their file is open already: the others may wait for that to be closed.
+const PREPARING_OPEN_MAX: usize = 2 * PREPARING_MAX;
 
 /// Whether the log's segment has room for all that was appended. If not, or soon not, a task makes room; it puts the log
 /// back into the queue when it is done.
@@ -28,24 +30,25 @@ pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> boo
     let wanted = borrowed.unsegmented_bytes() > 0 || borrowed.roll_wanted;
     if due && wanted && !borrowed.preparing && borrowed.recorded.is_none() {
         borrowed.preparing = true;
+        let life = borrowed.life;
         drop(borrowed);
-        inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log)));
+        inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log), life));
     }
     has_room
 }
 
-async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
-    acquire(&inner).await;
-    let mut result = extend(&inner, &log).await;
+async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, life: u64) {
+    acquire(&inner, &log).await;
+    let mut result = extend(&inner, &log, life).await;
     if is_full(&result) && space::take_reserve(&inner).await {
-        result = extend(&inner, &log).await;
+        result = extend(&inner, &log, life).await;
     }
-    inner.preparing.set(inner.preparing.get() - 1);
+    release(&inner);
     log.borrow_mut().preparing = false;
-    let unfilled = is_full(&result);
+    let unwritten = is_full(&result) || result.as_ref().is_err_and(is_out_of_files);
     if let Err(error) = result {
         let failure = failure("making room in a segment", &error);
-        if unfilled {
+        if unwritten {
             // Nothing was written that anyone was promised; what waits in memory is refused.
             inner.fail_log(&log, &failure);
         } else {
@@ -62,20 +65,36 @@ fn is_full(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
 }
 
-async fn acquire<E: Env>(inner: &Inner<E>) {
+/// Whether the process, or the system, may not open any more files.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(SYSTEM_OUT_OF_FILES | PROCESS_OUT_OF_FILES))
+}
+
+/// Takes part in the preparing, and waits until the log's file may be opened.
+pub(super) async fn acquire<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) {
     loop {
         let version = inner.prepared.version();
-        if inner.preparing.get() < PREPARING_MAX {
-            return inner.preparing.set(inner.preparing.get() + 1);
+        let is_open = log.borrow().active.as_ref().is_some_and(|active| active.file.is_some());
+        if inner.preparing.get() < if is_open { PREPARING_OPEN_MAX } else { PREPARING_MAX } {
+            inner.preparing.set(inner.preparing.get() + 1);
+            if !is_open {
+                idle::await_file(inner).await;
+            }
+            return;
         }
         inner.prepared.changed(version).await;
     }
 }
 
-/// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is.
-async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> {
-    let life = log.borrow().life;
-    if log.borrow().recorded.is_some() {
+/// Gives up what [`acquire`] took.
+pub(super) fn release<E: Env>(inner: &Inner<E>) {
+    inner.preparing.set(inner.preparing.get() - 1);
+}
+
+/// Opens or makes the active segment, fills it a step further if that is due, and prepares the next one if that is. Does
+/// nothing once the log's life has ended.
+async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64) -> io::Result<()> {
+    if !is_alive(log, life) {
         return Ok(());
     }
     let segment = open_active(inner, log).await?;
@@ -122,6 +141,10 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+fn is_alive<E: Env>(log: &SharedLog<E>, life: u64) -> bool {
+    log.borrow().life == life && log.borrow().recorded.is_none()
 }
 
 /// The log's active segment, opened or made if need be.
@@ -225,7 +248,9 @@ pub(super) async fn load_prefix<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>
 }
 
 async fn run_load_prefix<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>) {
+    acquire(&inner, &log).await;
     let result = read_prefix(&inner, &log).await;
+    release(&inner);
     log.borrow_mut().preparing = false;
     if let Err(error) = result {
         inner.fail_log(&log, &failure("reading the last block of a segment", &error));
@@ -255,6 +280,10 @@ async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result
     }
     Ok(())
 }
+
+/// `ENFILE` and `EMFILE` of Linux.
+const SYSTEM_OUT_OF_FILES: i32 = 23;
+const PROCESS_OUT_OF_FILES: i32 = 24;
 
 pub(super) fn failure(operation: &'static str, error: &io::Error) -> Failure {
     Failure::Io { operation, reason: error.to_string() }

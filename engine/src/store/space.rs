@@ -60,7 +60,12 @@ impl Space {
 
 /// Where a shard keeps its reserve.
 pub(super) fn reserve_path(config: &StoreConfig) -> PathBuf {
-    config.directory.join(format!("reserve-{:03}", config.shard_index))
+    config.directory.join(reserve_file_name(config.shard_index))
+}
+
+/// The name of a shard's reserve.
+pub(crate) fn reserve_file_name(shard: u16) -> String {
+    format!("reserve-{shard:03}")
 }
 
 /// Looks at the disk's space, fills the reserve up if there is room for it, and gives back what was filled ahead if there
@@ -91,13 +96,18 @@ pub(super) async fn look<E: Env>(inner: &Rc<Inner<E>>) {
     }
 }
 
+/// Whether the reserve is there. What it has beyond that is given back: it may have been larger before.
 async fn is_reserve_whole<E: Env>(inner: &Inner<E>) -> io::Result<bool> {
-    if inner.config.reserve_bytes == 0 {
-        return Ok(true);
-    }
+    let wanted = inner.config.reserve_bytes;
     match inner.env.disk().open(&reserve_path(&inner.config), OpenMode::Existing).await {
-        Ok(file) => Ok(file.size_bytes().await? >= inner.config.reserve_bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(file) => {
+            let bytes = file.size_bytes().await?;
+            if bytes > wanted {
+                file.truncate(wanted).await?;
+            }
+            Ok(bytes >= wanted)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(wanted == 0),
         Err(error) => Err(error),
     }
 }

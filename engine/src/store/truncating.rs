@@ -162,6 +162,7 @@ fn begin<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64, cut: &Cut) -> 
             segment_base: Some(cut.segment_base),
             end: cut.end,
             clean: false,
+            compacted_end: log.clean_end.min(cut.end.offset),
             cut_pending: true,
             incarnation: log.incarnation.next().ok_or_else(|| ReadError::Offline(exhausted()))?,
             pieces: Vec::new(),

@@ -37,6 +37,11 @@ impl<T> Turns<T> {
         self.cost += cost;
     }
 
+    /// What all entries cost.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
+    }
+
     /// Gives turns until all fits `cost_max`, or for now enough were given.
     pub(super) fn fit(&mut self, cost_max: usize, give_turn: impl Fn(&T) -> Turn) {
         for _ in 0..LOOKS_MAX {

@@ -1,6 +1,6 @@
 //! The broker's memory, cut into one budget per class and shard.
 //!
-//! Every class is a fixed share of a shard's memory, in sixteenths, and the shares add up to the whole (checked at compile
+//! Every class is a fixed share of a shard's memory, in 32nds, and the shares add up to the whole (checked at compile
 //! time). What is past a budget waits; nothing grows. The numbers are chosen so that the two classes a slow client fills,
 //! requests and leases, can never take what the log needs in order to write.
 
@@ -24,6 +24,12 @@ pub struct ShardBudget {
     pub write_buffers: usize,
     /// Written records that are kept for readers at the tail.
     pub tail_cache: usize,
+    /// What was read from segments, and is being read.
+    pub read_cache: usize,
+    /// Indexes of segments that take no more appends.
+    pub indexes: usize,
+    /// What is known of idempotent producers.
+    pub producers: usize,
     /// Records lent to other shards that send them.
     pub leases: usize,
     /// The image of topics and partitions, and everything counted per partition.
@@ -42,7 +48,7 @@ impl MemoryPlan {
     pub fn cut(bytes: u64, shard_count: u16, key_map_max: usize) -> Result<Self, TooLittle> {
         assert!(shard_count >= 1, "a broker has at least one shard");
         let shard_bytes = bytes / u64::from(shard_count);
-        let per_share = usize::try_from(shard_bytes / SHARES).unwrap_or(usize::MAX / 16);
+        let per_share = usize::try_from(shard_bytes / SHARES).unwrap_or(usize::MAX / 32);
         if shard_bytes < SHARD_BYTES_MIN {
             return Err(TooLittle { shard_bytes });
         }
@@ -54,10 +60,13 @@ impl MemoryPlan {
             requests: per_share * REQUEST_SHARES,
             write_buffers: per_share * WRITE_BUFFER_SHARES,
             tail_cache,
+            read_cache: per_share * READ_CACHE_SHARES,
+            indexes: per_share * INDEX_SHARES,
+            producers: per_share * PRODUCER_SHARES,
             // What the capped classes leave goes to the one that many readers fill.
             leases: per_share * (LEASE_SHARES + capped_shares) - tail_cache - key_map - decompression,
-            metadata: per_share * METADATA_SHARES - per_share / 2,
-            groups: per_share / 2,
+            metadata: per_share * METADATA_SHARES,
+            groups: per_share * GROUP_SHARES,
             key_map,
             decompression,
         };
@@ -85,11 +94,14 @@ impl ShardBudget {
     }
 
     /// Each class with its name, in a fixed order.
-    pub fn classes(&self) -> [(&'static str, usize); 8] {
+    pub fn classes(&self) -> [(&'static str, usize); 11] {
         [
             ("requests", self.requests),
             ("write buffers", self.write_buffers),
             ("tail cache", self.tail_cache),
+            ("read cache", self.read_cache),
+            ("indexes", self.indexes),
+            ("producers", self.producers),
             ("leases", self.leases),
             ("metadata", self.metadata),
             ("groups", self.groups),
@@ -138,24 +150,31 @@ const DECOMPRESSIONS: usize = 4;
 /// The least a shard can work with.
 pub const SHARD_BYTES_MIN: u64 = 32 << 20;
 
-const SHARES: u64 = 16;
-const REQUEST_SHARES: usize = 4;
-const WRITE_BUFFER_SHARES: usize = 4;
-const TAIL_CACHE_SHARES: usize = 2;
+const SHARES: u64 = 32;
+const REQUEST_SHARES: usize = 8;
+const WRITE_BUFFER_SHARES: usize = 6;
+const TAIL_CACHE_SHARES: usize = 3;
+const READ_CACHE_SHARES: usize = 3;
+const INDEX_SHARES: usize = 1;
+const PRODUCER_SHARES: usize = 1;
 const LEASE_SHARES: usize = 2;
-/// Half of it is for groups.
 const METADATA_SHARES: usize = 1;
-const KEY_MAP_SHARES: usize = 1;
-const DECOMPRESSION_SHARES: usize = 2;
+const GROUP_SHARES: usize = 1;
+const KEY_MAP_SHARES: usize = 2;
+const DECOMPRESSION_SHARES: usize = 4;
 const _: () = assert!(
     REQUEST_SHARES
         + WRITE_BUFFER_SHARES
         + TAIL_CACHE_SHARES
+        + READ_CACHE_SHARES
+        + INDEX_SHARES
+        + PRODUCER_SHARES
         + LEASE_SHARES
         + METADATA_SHARES
+        + GROUP_SHARES
         + KEY_MAP_SHARES
         + DECOMPRESSION_SHARES
-        == 16
+        == 32
 );
 
 #[cfg(test)]
@@ -168,7 +187,7 @@ mod tests {
             for shard_count in [1, 2, 3, 64] {
                 for key_map_max in [0, 1 << 20, usize::MAX] {
                     let Ok(plan) = MemoryPlan::cut(bytes, shard_count, key_map_max) else { continue };
-                    assert!(plan.bytes() <= bytes && plan.bytes() > bytes - 16 * u64::from(shard_count) - 16 * 64);
+                    assert!(plan.bytes() <= bytes && plan.bytes() > bytes - 32 * u64::from(shard_count) - 32 * 64);
                     assert!(plan.shard.tail_cache <= TAIL_CACHE_BYTES_MAX);
                     assert!(plan.shard.key_map <= key_map_max);
                     assert!((1 << 20..=RECORDS_BYTES_MAX).contains(&plan.shard.records_bytes_max()));

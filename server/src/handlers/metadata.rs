@@ -14,7 +14,7 @@ use millrace_runtime::Env;
 use super::authorizer::{Operation, Resource};
 use super::{Context, errors, lookup};
 use crate::metadata::Image;
-use crate::metadata::controller::{CreateTopic, check_topic_name, is_internal};
+use crate::metadata::controller::{CreateTopic, OFFSETS_TOPIC, check_topic_name, is_internal};
 use crate::metadata::image::Topic;
 use crate::metadata::record::{NodeId, Partition};
 use crate::net::connection::Close;
@@ -103,6 +103,12 @@ async fn create_missing<E: Env>(
         let is_authorized = context.allows(Operation::Create, Resource::Topic(missing));
         if !is_allowed || !is_authorized || check_topic_name(missing).is_err() {
             errors.push(None);
+            continue;
+        }
+        if *missing == OFFSETS_TOPIC {
+            // With the defaults of other topics it would forget what groups store in it.
+            let is_made = context.shard.make_offsets_topic().await?;
+            errors.push((!is_made).then_some(ErrorCode::UnknownTopicOrPartition));
             continue;
         }
         let (partition_count, replication_factor) = (USE_DEFAULT, -1);

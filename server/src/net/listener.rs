@@ -46,7 +46,7 @@ impl Acceptor {
 
 /// Starts accepting on every listener. Ends when the shard drains.
 pub fn start<E: Env>(shard: &Shard<E>, listeners: Vec<<E::Net as Net>::Listener>) {
-    let connection_count_max = shard.broker().config.net.connection_count_max;
+    let connection_count_max = shard.broker().descriptors.connection_count_max;
     let connection_count_max = usize::try_from(connection_count_max).expect("32 bits fit usize");
     shard.accept_with(Acceptor::new(shard.shard_count(), connection_count_max));
     for (listener_index, listener) in listeners.into_iter().enumerate() {

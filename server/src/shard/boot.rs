@@ -26,7 +26,7 @@ use super::mailbox::stop::StopSignal;
 use super::metadata_log::{self, MetadataLog, ReplayError};
 use super::placement::ShardIndex;
 use super::{Shard, Stage, dispatch, groups};
-use crate::config::Config;
+use crate::config::{Config, DescriptorPlan};
 use crate::identity::ClusterId;
 use crate::metadata::controller::Controller;
 use crate::metadata::image::ApplyError;
@@ -44,6 +44,8 @@ pub struct Broker {
     pub incarnation: u128,
     /// Disk space that all shards keep for the broker itself.
     pub reserve_bytes: u64,
+    /// Connections and open files that there may be.
+    pub descriptors: DescriptorPlan,
 }
 
 impl Broker {
@@ -205,6 +207,10 @@ async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
         compaction_interval: settings.compaction_interval,
         key_map_bytes_max: settings.key_map_bytes_max,
         records_bytes_max: settings.records_bytes_max,
+        read_cache_bytes_max: settings.read_cache_bytes_max,
+        open_file_count_max: shard.broker().descriptors.open_file_count_max,
+        index_bytes_max: settings.index_bytes_max,
+        producer_bytes_max: settings.producer_bytes_max,
         producer_age_max: settings.producer_id_expiration,
         ..StoreConfig::at(settings.directory.clone())
     };

@@ -6,6 +6,9 @@ use millrace_protocol::api_key::ApiKey;
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 use millrace_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
+use millrace_protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
+};
 use millrace_protocol::messages::describe_groups::{DescribeGroupsRequest, DescribeGroupsResponse};
 use millrace_protocol::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use millrace_protocol::messages::heartbeat::{HeartbeatRequest, HeartbeatResponse};
@@ -575,6 +578,45 @@ fn the_topic_of_groups_is_the_brokers_own() {
             assert_eq!(code(answer.decode::<FindCoordinatorResponse<'_>>(2).error_code), expected);
         }
         client.close();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn groups_go_with_their_topic_and_it_is_made_anew_as_it_should_be() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        settle(&mut client, &env, "readers").await;
+        assert_eq!(commit(&mut client, &nobody("readers"), "weather", &[0], 1).await, [ErrorCode::None]);
+        let mut member = Client::connect(&env, broker.address).await;
+        let mut writer = Writer::new();
+        member.push(&mut writer, 2, &join_request("others", ""));
+        member.send(writer.bytes()).await;
+        env.clock().sleep(Duration::from_millis(world.seed() * 10)).await;
+        let topics = vec![DeleteTopicState { name: Some("__consumer_offsets"), ..DeleteTopicState::default() }];
+        let answer = client.call(6, &DeleteTopicsRequest { topics, ..DeleteTopicsRequest::default() }).await;
+        assert_eq!(answer.decode::<DeleteTopicsResponse<'_>>(6).responses[0].error_code, 0);
+        // Whoever waited is sent to look again.
+        let answer = member.receive(ApiKey::JoinGroup, 2).await.unwrap();
+        assert_eq!(code(answer.decode::<JoinGroupResponse<'_>>(2).error_code), ErrorCode::NotCoordinator);
+
+        // Even by somebody who only asks for it.
+        client.make_topic("__consumer_offsets").await;
+        settle(&mut client, &env, "readers").await;
+        assert_eq!(committed(&mut client, "readers", "weather", &[0]).await, Ok(vec![-1]));
+        assert_eq!(commit(&mut client, &nobody("readers"), "weather", &[0], 2).await, [ErrorCode::None]);
+        let resource = DescribeConfigsResource {
+            resource_type: 2,
+            resource_name: "__consumer_offsets",
+            configuration_keys: Some(vec!["cleanup.policy"]),
+        };
+        let request = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+        let answer = client.call(4, &request).await;
+        let response: DescribeConfigsResponse<'_> = answer.decode(4);
+        assert_eq!(response.results[0].configs[0].value, Some("compact"));
         broker.stop().await;
     });
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use millrace_runtime::sim::{SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
-use millrace_server::config::RawConfig;
 use millrace_server::config::check::{Room, check};
+use millrace_server::config::{DescriptorPlan, RawConfig};
 use millrace_server::identity::ClusterId;
 use millrace_server::shard::boot::{self, Broker, Lead, Start};
 use millrace_server::shard::mailbox::stop::{StopSwitch, stop_switch};
@@ -75,5 +75,7 @@ fn broker(world: &World, settings: &[&str]) -> Broker {
     }
     let config = check(&raw, Room { core_count: 3, memory_bytes: 1 << 30 }).unwrap();
     let reserve_bytes = config.store.reserve_bytes.unwrap_or(0);
-    Broker { config, cluster_id: ClusterId::from_random(7), incarnation: 1, reserve_bytes }
+    let connection_count_max = config.net.connection_count_max;
+    let descriptors = DescriptorPlan::cut(None, config.shards.count, connection_count_max).unwrap();
+    Broker { config, cluster_id: ClusterId::from_random(7), incarnation: 1, reserve_bytes, descriptors }
 }

@@ -25,6 +25,8 @@ const SHARED_MACHINE: [&str; 5] = [
 pub struct Broker {
     running: Option<Running>,
     arguments: Vec<String>,
+    /// How many descriptors its process may have; `None` leaves it what the test has.
+    descriptor_count_max: Option<u32>,
     /// `host:port`, the same for every start: clients and their configuration outlive a broker.
     address: String,
     data: PathBuf,
@@ -48,25 +50,49 @@ impl Broker {
         broker
     }
 
+    /// [`Self::start_with`] as a process that may have `count` descriptors and no more.
+    #[track_caller]
+    pub fn start_with_descriptors(count: u32, arguments: &[&str]) -> Broker {
+        let folder = places::fresh_folder();
+        let mut broker = Broker::stopped(&folder.path().join("data"), arguments);
+        broker.folder = Some(folder);
+        broker.descriptor_count_max = Some(count);
+        broker.start_again();
+        broker
+    }
+
     /// [`Self::start_with`] on the data directory `data`, which is left alone at the end.
     #[track_caller]
     pub fn start_on(data: &Path, arguments: &[&str]) -> Broker {
-        let mut broker = Broker {
+        let mut broker = Broker::stopped(data, arguments);
+        broker.start_again();
+        broker
+    }
+
+    fn stopped(data: &Path, arguments: &[&str]) -> Broker {
+        Broker {
             running: None,
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            descriptor_count_max: None,
             address: "127.0.0.1:0".to_owned(),
             data: data.to_owned(),
             folder: None,
-        };
-        broker.start_again();
-        broker
+        }
     }
 
     /// Starts on the directory and the port of the broker that ran before.
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "one broker at a time holds a data directory");
-        let mut command = Command::new(places::broker());
+        let mut command = match self.descriptor_count_max {
+            None => Command::new(places::broker()),
+            Some(count) => {
+                // The shell sets both limits of itself and becomes the broker.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count}; exec \"$@\""), "sh"]).arg(places::broker());
+                shell
+            }
+        };
         command.args(["--listen", &self.address]).arg("--data").arg(&self.data);
         command.args(SHARED_MACHINE.iter().flat_map(|set| ["--set", set])).args(&self.arguments);
         let mut running = Running::start(&mut command, Vec::new());

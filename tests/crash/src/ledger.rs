@@ -46,6 +46,7 @@ impl Ledger {
                 log.sent.push(Sent {
                     identity: 0,
                     bytes,
+                    keyed: [].into(),
                     base: taken.base,
                     end: taken.end,
                     epoch: taken.epoch,

@@ -17,6 +17,9 @@ const VARIABLE: &str = "MILLRACE_SMALL_DISK";
 /// A file system that was made elsewhere may be so many times larger than asked for.
 const LARGER_MAX: u64 = 4;
 
+/// What ext4 gives out at once.
+const BLOCK_BYTES: u64 = 4096;
+
 /// A directory on a small file system. Gone, with what is in it, when dropped: drop what runs on it first.
 pub struct SmallDisk {
     directory: PathBuf,
@@ -80,11 +83,20 @@ impl SmallDisk {
         found.f_bavail * found.f_frsize
     }
 
-    /// Takes `bytes` of the disk, until the returned file is dropped.
+    /// Takes `bytes` of the disk, or all blocks that are left if those are fewer, until the returned file is dropped.
     pub fn ballast(&self, bytes: u64) -> Ballast {
         let path = self.directory.join("ballast");
-        let file = fs::File::create_new(&path).expect("one ballast at a time, on a disk with room for it");
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes).expect("the disk has this much");
+        let file = fs::File::create_new(&path).expect("one ballast at a time, on a disk with room for a name");
+        let (mut taken, mut step) = (0, bytes);
+        while taken < bytes && step >= BLOCK_BYTES {
+            let wanted = step.min(bytes - taken);
+            match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), taken, wanted) {
+                Ok(()) => taken += wanted,
+                // The file system needs blocks of its own to keep track of them.
+                Err(rustix::io::Errno::NOSPC) => step /= 2,
+                Err(error) => panic!("taking space: {error}"),
+            }
+        }
         Ballast { path }
     }
 }

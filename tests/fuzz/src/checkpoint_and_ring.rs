@@ -291,6 +291,7 @@ impl ShapedCheckpoint {
                 settled: state & 1 != 0,
                 cut_pending: state & 2 != 0,
                 incarnation: incarnation(state >> 8),
+                compacted_end: offset(*end / 2),
             });
         let checkpoint = Checkpoint {
             journal_generation: self.generation,

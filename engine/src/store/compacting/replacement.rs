@@ -6,7 +6,7 @@ use std::rc::Rc;
 use millrace_protocol::batch::BatchHeader;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env};
 
-use super::super::{Inner, SharedLog};
+use super::super::{Inner, SharedLog, prepare};
 use super::{CompactionError, remove_replaced};
 use crate::format::segment_header::{Compacted, RECORDS_START};
 use crate::log::index::SegmentIndex;
@@ -84,7 +84,6 @@ impl<'a, E: Env> Replacement<'a, E> {
         life: u64,
         group: &[Offset],
     ) -> Result<(), CompactionError> {
-        let base_offset = group[0];
         let Some(end_offset) = end_of(log, life, group) else {
             self.abandon().await?;
             return Err(CompactionError::Interrupted);
@@ -92,11 +91,27 @@ impl<'a, E: Env> Replacement<'a, E> {
         if !self.pending.is_empty() {
             self.write(self.pending.len()).await?;
         }
-        let Self { inner, id, index, .. } = self;
-        let compacted = Compacted { end_offset, end_position: index.end };
-        self.segment.write_header(&inner.env, id, RECORDS_START, Some(compacted)).await?;
+        let compacted = Compacted { end_offset, end_position: self.index.end };
+        self.segment.write_header(&self.inner.env, self.id, RECORDS_START, Some(compacted)).await?;
         self.segment.sync().await?;
-        let segment = self.segment.rename_to(&inner.env, &segment::swap_file_name(base_offset)).await?;
+        let inner = self.inner;
+        let result = self.swap(log, life, group, end_offset).await;
+        if let Err(error) = &result
+            && log.borrow().life == life
+        {
+            // From the first rename on the files may say something else than the log knows. Recovery brings it to an end
+            // before anything else is done to them: a later pass, or retention, would leave a `.swap` that stands for
+            // what is not there any more.
+            inner.fail_log(log, &prepare::failure("replacing compacted segments", error));
+        }
+        Ok(result?)
+    }
+
+    /// Steps 2 to 4, and the rename before them.
+    async fn swap(self, log: &SharedLog<E>, life: u64, group: &[Offset], end_offset: Offset) -> io::Result<()> {
+        let Self { inner, id, index, segment, .. } = self;
+        let base_offset = group[0];
+        let segment = segment.rename_to(&inner.env, &segment::swap_file_name(base_offset)).await?;
         let index = Rc::new(index);
         let sealed = SealedSegment {
             bytes: index.end.get(),

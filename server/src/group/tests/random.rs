@@ -120,7 +120,7 @@ impl World {
                 rebalance_timeout_ms: 30_000,
                 protocol_type: "consumer".to_owned(),
                 protocols: vec![JoinProtocol { name: "range".to_owned(), metadata: vec![] }],
-                requires_known_member: index % 2 == 0,
+                requires_known_member: index.is_multiple_of(2),
                 can_skip_assignment: true,
                 fresh_id: self.scene.fresh_id(),
                 ..Join::default()
