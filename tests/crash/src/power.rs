@@ -14,6 +14,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
+use std::time::Duration;
 
 use millrace_compat::places;
 use millrace_engine::model::PartitionId;
@@ -23,7 +24,7 @@ use millrace_runtime::sim::{World, WorldConfig};
 use millrace_sim::broker::Tuning;
 use millrace_sim::dice::{Dice, mix};
 use millrace_sim::life::epoch;
-use millrace_sim::workload::{Configs, Sizes, Workload, Writer, partition};
+use millrace_sim::workload::{Configs, Sizes, Workload, Writer, compacted, partition};
 
 use crate::device::{Device, Image};
 use crate::ledger::{Ledger, Recovered};
@@ -117,18 +118,15 @@ struct Plan {
 pub fn run(seed: u64, machine: Machine, nature: Nature) -> Result<Tally, String> {
     let dice = Dice::new(seed, 1);
     let mut workload = Workload::draw(&dice, dice.size(2, LOGS), dice.pick(&[20, 60, 120]), epoch(0));
+    // The ledger knows no deletion of any kind.
+    workload.configs = workload.configs.keeping();
     for writer in &mut workload.writers {
         let (Sizes::Equal(bytes) | Sizes::Between(_, bytes)) = writer.sizes;
         writer.batch_count = writer.batch_count.min(1 + WRITER_BYTES_MAX / bytes);
         (writer.deletes_one_in, writer.deletes_log) = (NEVER, false);
     }
-    let first = Load {
-        tuning: Tuning::draw(&dice, 1),
-        workload,
-        seed: dice.draw(),
-        identity_start: 0,
-        sessions: dice.pick(&[1, 2]),
-    };
+    let first =
+        Load { tuning: tuning(&dice), workload, seed: dice.draw(), identity_start: 0, sessions: dice.pick(&[1, 2]) };
     // A batch of the first life that comes back shows the sooner the less it differs: often in its content alone.
     let workload = Workload { epoch: epoch(dice.pick(&[0, 0, 1])), ..first.workload.clone() };
     let second = Load { workload, seed: dice.draw(), identity_start: SECOND_IDENTITIES, ..first.clone() };
@@ -151,7 +149,7 @@ pub fn run_torn_burst(seed: u64, nature: Nature) -> Result<Tally, String> {
         deletes_log: false,
     };
     let load = |writer: Writer, identity_start: u64| Load {
-        tuning: Tuning::draw(&dice, 1),
+        tuning: tuning(&dice),
         workload: Workload { writers: vec![writer], configs: Configs::default(), epoch: epoch(0) },
         seed: dice.draw(),
         identity_start,
@@ -176,9 +174,14 @@ impl Plan {
     }
 }
 
+/// A store that deletes nothing by itself: to it, the ledger's batches are old.
+fn tuning(dice: &Dice) -> Tuning {
+    Tuning { upkeep_interval: Duration::from_hours(24), ..Tuning::draw(dice, 1) }
+}
+
 /// Every log that a load may write.
 fn logs() -> Vec<PartitionId> {
-    (0..LOGS).map(partition).collect()
+    (0..LOGS).map(partition).chain((0..LOGS).map(compacted)).collect()
 }
 
 fn record_simulated(

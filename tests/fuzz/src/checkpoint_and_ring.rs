@@ -85,10 +85,10 @@ fn seal_checkpoint(bytes: &mut [u8]) {
     if bytes.len() < 48 {
         return;
     }
-    let entry_count = (bytes.len() - 48) / 60;
+    let entry_count = (bytes.len() - 48) / 68;
     bytes[32..40].copy_from_slice(&u64::try_from(entry_count).unwrap_or(0).to_le_bytes());
     bytes[45..48].fill(0);
-    sealing::structure(bytes, *b"MRCHECKP", 48 + 60 * entry_count);
+    sealing::structure(bytes, *b"MRCHECKP", 48 + 68 * entry_count);
 }
 
 /// One to four entries, the rest pieces.

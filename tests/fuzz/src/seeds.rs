@@ -39,7 +39,7 @@ pub fn segment() -> Vec<Vec<u8>> {
 /// For [`crate::checkpoint_and_ring`]: zeros to be sealed, and shapes.
 pub fn checkpoint_and_ring() -> Vec<Vec<u8>> {
     let mut seeds = vec![
-        with_choice(8, &[0; 48 + 2 * 60]),
+        with_choice(8, &[0; 48 + 2 * 68]),
         with_choice(8 + 2, &[0; 48]),
         with_choice(8 + 3, &[0; 64]),
         with_choice(5, &pattern(300, 7)),
