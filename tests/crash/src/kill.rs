@@ -7,7 +7,8 @@
 //!
 //! What a partition may hold follows from the producer alone (clients/numbered.py): record n lies in partition n mod
 //! [`PARTITIONS`] at offset n / [`PARTITIONS`]. Anything lost, doubled, swapped or left out shows in the first record that is
-//! not where it belongs. Committed offsets of groups are not looked at: the broker does not serve groups yet.
+//! not where it belongs. A group's member reads and commits all the while; what holds of its offsets is said in
+//! [`crate::commits`].
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +17,8 @@ use millrace_compat::process::{CLIENT_LIMIT, Running};
 use millrace_compat::{Broker, Kcat, places};
 use millrace_sim::dice::Dice;
 use rustix::process::Signal;
+
+use crate::commits::{self, Commits, Member};
 
 /// Partitions of the topic.
 pub const PARTITIONS: usize = 4;
@@ -45,6 +48,8 @@ pub struct Tally {
     pub acknowledged: usize,
     /// Records that were read and compared, over all rounds.
     pub compared: usize,
+    /// Commits of the group that were acknowledged.
+    pub committed: usize,
 }
 
 /// Kills the broker `times` times.
@@ -53,18 +58,23 @@ pub struct Tally {
 /// When a partition is not what it must be, or anything of the set-up fails.
 pub fn run(times: usize, seed: u64) -> Tally {
     let dice = Dice::new(seed, 50);
-    let mut broker = Broker::start_with(&["--set", &format!("num.partitions={PARTITIONS}")]);
+    let partitions = format!("num.partitions={PARTITIONS}");
+    let mut broker = Broker::start_with(&["--set", &partitions, "--set", "group.initial.rebalance.delay.ms=0"]);
     Kcat::new(broker.address()).run(&["-L", "-t", TOPIC], "").output();
     let mut producer = start_producer(broker.address());
     let mut tally = Tally::default();
     let mut acknowledged: Vec<Acknowledged> = Vec::new();
+    let mut commits = Commits::default();
     for round in 0..times {
+        let mut member = Member::start(broker.address(), TOPIC);
         // A few kills follow so closely on a start that the producer has hardly come back.
         let count = 1 + dice.index(dice.pick(&[4, 200, 1000]));
         for _ in 0..count {
             acknowledged.push(parse_acknowledged(&producer.next_line(CLIENT_LIMIT)));
         }
+        member.wait_for_commit(&mut commits);
         broker.kill();
+        member.end(&mut commits);
         tally.kills += 1;
         broker.start_again();
         // Quiet, so that the topic does not outgrow the test while it is read.
@@ -72,6 +82,8 @@ pub fn run(times: usize, seed: u64) -> Tally {
         let read = read_all(&broker);
         tally.compared +=
             compare(&read, &acknowledged).unwrap_or_else(|what| panic!("seed {seed}, kill {round}: {what}"));
+        let told = commits::ask(broker.address(), TOPIC, PARTITIONS);
+        commits.compare(&told).unwrap_or_else(|what| panic!("seed {seed}, kill {round}: {what}"));
         producer.signal(Signal::CONT);
     }
     producer.signal(Signal::TERM);
@@ -80,6 +92,7 @@ pub fn run(times: usize, seed: u64) -> Tally {
     let read = read_all(&broker);
     tally.compared += compare(&read, &acknowledged).unwrap_or_else(|what| panic!("seed {seed}, at the end: {what}"));
     tally.acknowledged = acknowledged.len();
+    tally.committed = commits.count;
     assert_eq!(read.lines().count(), acknowledged.len(), "at the end all that was sent is acknowledged");
     tally
 }

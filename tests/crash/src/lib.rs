@@ -1,6 +1,6 @@
 //! What Millrace acknowledged is there after a kill, after a power failure, and on a full disk.
 //!
-//! - [`kill`]: the release binary under a real client, killed over and over;
+//! - [`kill`]: the release binary under a real client, killed over and over, and [`commits`], a group that reads beside it;
 //! - [`power`]: a loaded store on a recorded disk; for its acknowledgements, the images that a power failure could have left
 //!   are built and recovered;
 //! - [`small_disk`]: a real file system that is soon full.
@@ -20,5 +20,6 @@ pub mod place;
 
 pub mod power;
 
+pub mod commits;
 pub mod kill;
 pub mod small_disk;
