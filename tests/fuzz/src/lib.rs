@@ -17,7 +17,11 @@ pub mod shape;
 pub mod batch;
 pub mod checkpoint_and_ring;
 pub mod compaction;
+pub mod config;
+pub mod group_record;
 pub mod index;
+pub mod metadata_entry;
+pub mod request;
 pub mod segment;
 
 pub mod seeds;
@@ -46,6 +50,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "batch", run: batch::run, seeds: seeds::batch },
     Target { name: "checkpoint_and_ring", run: checkpoint_and_ring::run, seeds: seeds::checkpoint_and_ring },
     Target { name: "compaction", run: compaction::run, seeds: seeds::compaction },
+    Target { name: "config", run: config::run, seeds: seeds::config },
+    Target { name: "group_record", run: group_record::run, seeds: seeds::group_record },
     Target { name: "index", run: index::run, seeds: seeds::index },
+    Target { name: "metadata_entry", run: metadata_entry::run, seeds: seeds::metadata_entry },
+    Target { name: "request", run: request::run, seeds: seeds::request },
     Target { name: "segment", run: segment::run, seeds: seeds::segment },
 ];

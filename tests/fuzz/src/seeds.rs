@@ -11,7 +11,14 @@ use millrace_engine::format::producers::{self, Producer, ProducerBatch};
 use millrace_engine::format::segment_header::{Compacted, RECORDS_START, SegmentHeader};
 use millrace_engine::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position, TopicId};
 
+use millrace_protocol::wire::Uuid;
+use millrace_server::group::offsets::Committed;
+use millrace_server::group::records::Record as StoredRecord;
+use millrace_server::metadata::record::Partition;
+use millrace_server::metadata::{Entry, NodeId, Record};
+
 use crate::compaction::PASS_BYTES;
+use crate::request::WHOLE_FRAME;
 
 const PARTITION: PartitionId = PartitionId { topic: TopicId::from_bytes([1; 16]), partition: 0 };
 
@@ -82,6 +89,75 @@ pub fn index() -> Vec<Vec<u8>> {
     let producers = producers::encode(PARTITION, Offset::new(90), known.iter());
     let both = |choice: u8, bytes: &[u8]| [with_choice(choice, bytes), with_choice(choice | 4, bytes)];
     [both(0, &header), both(1, &producers), both(2, &index)].concat()
+}
+
+/// For [`crate::request`]: what foreign clients sent, and that again as a body alone is left to the fuzzer.
+pub fn request() -> Vec<Vec<u8>> {
+    let captured = files("../../server/protocol/testdata/requests", "request");
+    captured.iter().map(|frame| with_choice(WHOLE_FRAME, frame)).collect()
+}
+
+/// For [`crate::metadata_entry`]: a broker, topics that come, change and go, and producer ids.
+pub fn metadata_entry() -> Vec<Vec<u8>> {
+    let topic = TopicId::from_bytes([7; 16]);
+    let node = NodeId::new(1).expect("a broker's number");
+    let partition = Partition {
+        partition: 0,
+        replicas: vec![node],
+        isr: vec![node],
+        leader: Some(node),
+        leader_epoch: LeaderEpoch::new(0),
+        partition_epoch: 0,
+    };
+    let lives = [
+        vec![Record::Topic { topic, name: "weather".into() }, Record::Partition { topic, partition }],
+        vec![Record::TopicConfig { topic, key: "retention.ms".into(), value: Some("5".into()) }],
+        vec![Record::ProducerIdBlock { next: 1_000 }],
+        vec![Record::RemoveTopic { topic }],
+    ];
+    let (mut log, mut first_bytes) = (Vec::new(), 0);
+    for (index, records) in (1..).zip(lives) {
+        let mut bytes = Vec::new();
+        Entry { term: 1, index, records }.encode(&mut bytes);
+        log.extend_from_slice(&u16::try_from(bytes.len()).expect("entries of a seed are short").to_le_bytes());
+        log.extend_from_slice(&bytes);
+        first_bytes = if index == 1 { log.len() } else { first_bytes };
+    }
+    vec![with_choice(0, &log), with_choice(1, &log), with_choice(1, &log[..first_bytes])]
+}
+
+/// For [`crate::group_record`]: a committed offset, that it is gone, and a group that is.
+pub fn group_record() -> Vec<Vec<u8>> {
+    let committed = Committed {
+        offset: 42,
+        leader_epoch: 3,
+        metadata: "note".into(),
+        commit_unix_ms: 1_750_000_000_000,
+        expire_unix_ms: None,
+        topic_id: Uuid::ZERO,
+    };
+    let commit = StoredRecord::offset("readers", "weather", 0, Some(&committed));
+    let taken_back = StoredRecord::offset("readers", "weather", 0, None);
+    let gone = StoredRecord::group("readers", None);
+    let input = |records: &[&StoredRecord]| {
+        let mut input = Vec::new();
+        for record in records {
+            let value_bytes = record.value.as_ref().map_or(usize::from(u16::MAX), Vec::len);
+            input.push(u8::try_from(record.key.len()).expect("keys of a seed are short"));
+            input.extend_from_slice(&u16::try_from(value_bytes).expect("so are values").to_le_bytes());
+            input.extend_from_slice(&record.key);
+            input.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        }
+        input
+    };
+    vec![input(&[&commit]), input(&[&commit, &taken_back]), input(&[&commit, &gone, &commit])]
+}
+
+/// For [`crate::config`]: files and arguments that say something about most kinds of keys.
+pub fn config() -> Vec<Vec<u8>> {
+    let file = "node.id = 7\nlisteners = \"PLAINTEXT://127.0.0.1:0\"\n[log]\nretention.hours = 1\nlevel = \"debug\"\n";
+    let arguments = "flush.policy=interval\nlog.cleaner.min.cleanable.ratio=0.25\nlog.segment.bytes=64MiB\n";
+    vec![with_choice(0x18, file.as_bytes()), with_choice(0x19, arguments.as_bytes()), with_choice(0, b"")]
 }
 
 fn with_choice(choice: u8, bytes: &[u8]) -> Vec<u8> {

@@ -17,7 +17,17 @@ use crate::clients;
 use crate::repository;
 
 const PACKAGE: &str = "millrace-fuzz";
-const TARGETS: &[&str] = &["batch", "checkpoint_and_ring", "compaction", "index", "segment"];
+const TARGETS: &[&str] = &[
+    "batch",
+    "checkpoint_and_ring",
+    "compaction",
+    "config",
+    "group_record",
+    "index",
+    "metadata_entry",
+    "request",
+    "segment",
+];
 
 /// What `rustc` is told besides: count which edges of the control flow an input reaches, and which comparisons it meets.
 const COVERAGE: &[&str] = &[

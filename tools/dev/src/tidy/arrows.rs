@@ -30,7 +30,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
         "millrace_crash",
         &["millrace_compat", "millrace_engine", "millrace_protocol::batch", "millrace_runtime", "millrace_sim"],
     ),
-    ("tests/fuzz/", "millrace_fuzz", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
+    ("tests/fuzz/", "millrace_fuzz", &["millrace_engine", "millrace_runtime", "millrace_protocol", "millrace_server"]),
     ("tests/sim/", "millrace_sim", &["millrace_engine", "millrace_runtime", "millrace_protocol::batch"]),
     ("tests/", "", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
 ];
