@@ -18,9 +18,7 @@ pub struct Weather {
 impl Weather {
     /// Reads the installed files.
     pub fn read() -> Weather {
-        let folder = data_folder();
-        let files = CITIES.map(|city| {
-            let path = folder.join(format!("{city}-temps.csv"));
+        let files = reading_files().map(|path| {
             let file = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(!file.contains(&b'|'), "{} must not have the key's separator", path.display());
             file
@@ -68,6 +66,12 @@ pub fn values_of(city: &str, records: &[u8]) -> Vec<u8> {
 /// Lines with their line feeds.
 pub fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').collect()
+}
+
+/// The files of the cities, in their order.
+pub fn reading_files() -> [PathBuf; 2] {
+    let folder = data_folder();
+    CITIES.map(|city| folder.join(format!("{city}-temps.csv")))
 }
 
 /// `lib/python3.x/site-packages/vega_datasets/_data` of the virtual environment.
