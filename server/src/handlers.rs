@@ -16,6 +16,7 @@ pub mod produce;
 
 mod alter_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
@@ -238,6 +239,11 @@ impl<E: Env> Table<E> {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
             serve: Serve::AtOnce(sasl::handle_authenticate),
+        },
+        Api {
+            key: ApiKey::CreatePartitions,
+            versions: versions(0, 3),
+            serve: Serve::Control(|context, writer| Box::pin(create_partitions::handle(context, writer))),
         },
         Api {
             key: ApiKey::DeleteGroups,

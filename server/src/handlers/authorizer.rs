@@ -25,6 +25,8 @@ pub enum Operation {
     Create,
     /// Delete it, or records of it.
     Delete,
+    /// Change what it consists of: its partitions, or who leads them.
+    Alter,
     /// Configure it otherwise.
     AlterConfigs,
     /// Produce with a producer id.

@@ -19,6 +19,7 @@ use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
 use crate::group::request::{Answer, GroupRequest, ListedGroup};
 use crate::metadata::controller::alter::AlterTopic;
+use crate::metadata::controller::partitions::CreatePartitions;
 use crate::metadata::controller::{CreateTopic, DeleteTopic, PlannedTopic, Refusal};
 use crate::metadata::record::{Broker, Entry, Record};
 
@@ -230,6 +231,13 @@ pub enum Proposal {
         /// Whether to change it or only to say whether it could be changed.
         mode: ProposalMode,
     },
+    /// More partitions for a topic.
+    CreatePartitions {
+        /// What is wanted.
+        request: CreatePartitions,
+        /// Whether to make them or only to say whether they could be made.
+        mode: ProposalMode,
+    },
     /// The end of a topic.
     DeleteTopic(DeleteTopic),
     /// The next block of producer ids.
@@ -254,6 +262,8 @@ pub enum Decision {
     TopicCreated(PlannedTopic),
     /// The topic is configured so.
     TopicAltered,
+    /// The partitions are there.
+    PartitionsCreated,
     /// The topic is gone.
     TopicDeleted {
         /// Its id.
