@@ -24,6 +24,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod elect_leaders;
 mod find_coordinator;
 mod heartbeat;
 mod init_producer_id;
@@ -250,6 +251,7 @@ impl<E: Env> Table<E> {
             versions: versions(0, 2),
             serve: Serve::Control(|context, writer| Box::pin(delete_groups::handle(context, writer))),
         },
+        Api { key: ApiKey::ElectLeaders, versions: versions(0, 2), serve: Serve::AtOnce(elect_leaders::handle) },
         Api {
             key: ApiKey::IncrementalAlterConfigs,
             versions: versions(0, 1),

@@ -6,6 +6,7 @@ mod client;
 mod compacted;
 mod configs;
 mod create_partitions;
+mod elections;
 mod full_disk;
 mod groups;
 mod hostile;
