@@ -31,6 +31,7 @@ mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -256,6 +257,11 @@ impl<E: Env> Table<E> {
             key: ApiKey::IncrementalAlterConfigs,
             versions: versions(0, 1),
             serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_incremental(context, writer))),
+        },
+        Api {
+            key: ApiKey::ListPartitionReassignments,
+            versions: versions(0, 0),
+            serve: Serve::AtOnce(list_partition_reassignments::handle),
         },
         Api {
             key: ApiKey::OffsetDelete,

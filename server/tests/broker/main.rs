@@ -10,6 +10,7 @@ mod elections;
 mod full_disk;
 mod groups;
 mod hostile;
+mod reassignments;
 mod retention;
 mod start;
 
