@@ -30,6 +30,7 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_partition_reassignments;
 mod metadata;
@@ -269,6 +270,11 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(offset_delete::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
+        Api {
+            key: ApiKey::ListConfigResources,
+            versions: versions(0, 1),
+            serve: Serve::AtOnce(list_config_resources::handle),
+        },
     ];
 }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod client;
 mod compacted;
+mod config_resources;
 mod configs;
 mod create_partitions;
 mod elections;
