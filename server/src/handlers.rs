@@ -24,6 +24,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_topic_partitions;
 mod elect_leaders;
 mod find_coordinator;
 mod heartbeat;
@@ -94,6 +95,12 @@ impl<'a, E: Env> Context<'a, E> {
     fn allows(&self, operation: Operation, resource: Resource<'_>) -> bool {
         let listener = &self.listener().name;
         self.shard.authorizer().allows(listener, &self.client.principal, operation, resource)
+    }
+
+    /// Those of `operations` that the client may do, as Kafka's bit field: the bit of an operation is its number.
+    fn allowed_operations(&self, operations: &[Operation], resource: Resource<'_>) -> i32 {
+        let allowed = operations.iter().filter(|operation| self.allows(**operation, resource));
+        allowed.fold(0, |bits, operation| bits | 1 << operation.code())
     }
 
     /// Where the client came in.
@@ -274,6 +281,11 @@ impl<E: Env> Table<E> {
             key: ApiKey::ListConfigResources,
             versions: versions(0, 1),
             serve: Serve::AtOnce(list_config_resources::handle),
+        },
+        Api {
+            key: ApiKey::DescribeTopicPartitions,
+            versions: versions(0, 0),
+            serve: Serve::AtOnce(describe_topic_partitions::handle),
         },
     ];
 }

@@ -14,6 +14,7 @@ mod hostile;
 mod reassignments;
 mod retention;
 mod start;
+mod topic_partitions;
 
 use std::time::Duration;
 
