@@ -6,6 +6,7 @@
 pub mod authorizer;
 pub mod errors;
 
+mod by_owner;
 mod config_resource;
 mod coordinator;
 mod lookup;
@@ -24,6 +25,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod find_coordinator;
@@ -244,6 +246,11 @@ impl<E: Env> Table<E> {
             key: ApiKey::AlterConfigs,
             versions: versions(0, 2),
             serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_whole(context, writer))),
+        },
+        Api {
+            key: ApiKey::DescribeLogDirs,
+            versions: versions(1, 5),
+            serve: Serve::Control(|context, writer| Box::pin(describe_log_dirs::handle(context, writer))),
         },
         Api {
             key: ApiKey::SaslAuthenticate,

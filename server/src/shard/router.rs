@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use millrace_engine::model::Offset;
+use millrace_engine::model::{Offset, PartitionId};
 use millrace_engine::store::ReadError;
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
@@ -112,6 +112,8 @@ pub enum Answer<E: Env> {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// One result per log, in order: the bytes of its records.
+    LogBytes(Vec<Result<u64, ReadError>>),
     /// What the group says.
     Group(GroupAnswer),
     /// A shard's groups.
@@ -131,6 +133,7 @@ impl<E: Env> Answer<E> {
             Reply::Read(reply) => Self::Read(ReadAnswer::receive(reply, mailbox)),
             Reply::ListOffsets(results) => Self::ListOffsets(results),
             Reply::DeleteRecords(results) => Self::DeleteRecords(results),
+            Reply::LogBytes(results) => Self::LogBytes(results),
             Reply::Group(answer) => Self::Group(answer),
             Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
@@ -257,6 +260,21 @@ impl<E: Env> Shard<E> {
         }
         match self.router().call(owner, Request::DeleteRecords(request)).await {
             Some(Answer::DeleteRecords(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// How large logs are, from the shard that owns them.
+    pub async fn log_bytes(
+        &self,
+        owner: ShardIndex,
+        request: Vec<PartitionId>,
+    ) -> Result<Vec<Result<u64, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::log_bytes(self, &request).await);
+        }
+        match self.router().call(owner, Request::LogBytes(request)).await {
+            Some(Answer::LogBytes(results)) => Ok(results),
             _ => Err(ShardGone),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use futures_util::{StreamExt, stream};
 use millrace_engine::model::{Offset, PartitionId};
 use millrace_engine::store::{FirstBatch, ReadError, TimedOffset};
 use millrace_protocol::batch::{BatchView, Compression};
@@ -163,6 +164,12 @@ pub async fn delete_records<E: Env>(shard: &Shard<E>, request: &DeleteRecords) -
         results.push(move_start(shard, *partition, *before).await);
     }
     results
+}
+
+/// Tells how large logs are, in order. What was not opened since the start is opened, several logs at a time.
+pub async fn log_bytes<E: Env>(shard: &Shard<E>, logs: &[PartitionId]) -> Vec<Result<u64, ReadError>> {
+    let sizes = stream::iter(logs).map(|id| shard.store().log_bytes(*id));
+    sizes.buffered(limits::LOGS_MEASURED_MAX).collect().await
 }
 
 /// The event of a wait, as [`millrace_engine::store::Store::watch`] takes it.

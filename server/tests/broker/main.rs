@@ -11,6 +11,7 @@ mod elections;
 mod full_disk;
 mod groups;
 mod hostile;
+mod log_dirs;
 mod reassignments;
 mod retention;
 mod start;

@@ -102,6 +102,8 @@ pub enum Request {
     ListOffsets(ListOffsets),
     /// Move the start of the owner's logs forward.
     DeleteRecords(DeleteRecords),
+    /// Tell how large the owner's logs are.
+    LogBytes(Vec<PartitionId>),
     /// Ask a group. May wait for other clients.
     Group(GroupCall),
     /// List the groups.
@@ -131,6 +133,8 @@ pub enum Reply {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order: where it starts now.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// One result per log, in order: the bytes of its records.
+    LogBytes(Vec<Result<u64, ReadError>>),
     /// What the group says.
     Group(Answer),
     /// The shard's groups.
