@@ -40,6 +40,7 @@ mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
 mod sasl;
 mod sync_group;
 
@@ -240,6 +241,11 @@ impl<E: Env> Table<E> {
             key: ApiKey::InitProducerId,
             versions: versions(0, 5),
             serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::OffsetForLeaderEpoch,
+            versions: versions(2, 4),
+            serve: Serve::Control(|context, writer| Box::pin(offset_for_leader_epoch::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeConfigs, versions: versions(1, 4), serve: Serve::AtOnce(describe_configs::handle) },
         Api {

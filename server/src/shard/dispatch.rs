@@ -64,6 +64,11 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::LogBytes(serve::log_bytes(&shard, &request).await)
             });
         }
+        Request::EpochEnds(request) => {
+            answer(shard, caller, "epoch ends for a peer", TaskClass::Network, |shard| async move {
+                Reply::EpochEnds(serve::epoch_ends(&shard, &request).await)
+            });
+        }
         // Not in a task: the group answers when it can, which may be long after.
         Request::Group(group) => shard.groups().take_in(shard, token(caller), group),
         Request::ListGroups => {

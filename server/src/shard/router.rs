@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::ReadError;
+use millrace_engine::store::{EpochEnd, ReadError};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
 use millrace_runtime::{Env, TaskClass};
@@ -22,8 +22,8 @@ use super::budget::{Budget, Reservation};
 use super::mailbox::Mailbox;
 use super::mailbox::lease::{Borrowed, Pin};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, CallId, Decision, DeleteRecords, FoundOffset, ListOffsets, Message, Proposal,
-    ProposeError, Read, ReadPartition, ReadReply, Reply, Request,
+    Append, AppendRefusal, AppendedBatch, CallId, Decision, DeleteRecords, EpochQuery, FoundOffset, ListOffsets,
+    Message, Proposal, ProposeError, Read, ReadPartition, ReadReply, Reply, Request,
 };
 use super::placement::ShardIndex;
 use super::watch::Wait;
@@ -114,6 +114,8 @@ pub enum Answer<E: Env> {
     DeleteRecords(Vec<Result<Offset, ReadError>>),
     /// One result per log, in order: the bytes of its records.
     LogBytes(Vec<Result<u64, ReadError>>),
+    /// One result per query, in order.
+    EpochEnds(Vec<Result<EpochEnd, ReadError>>),
     /// What the group says.
     Group(GroupAnswer),
     /// A shard's groups.
@@ -134,6 +136,7 @@ impl<E: Env> Answer<E> {
             Reply::ListOffsets(results) => Self::ListOffsets(results),
             Reply::DeleteRecords(results) => Self::DeleteRecords(results),
             Reply::LogBytes(results) => Self::LogBytes(results),
+            Reply::EpochEnds(results) => Self::EpochEnds(results),
             Reply::Group(answer) => Self::Group(answer),
             Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
@@ -275,6 +278,21 @@ impl<E: Env> Shard<E> {
         }
         match self.router().call(owner, Request::LogBytes(request)).await {
             Some(Answer::LogBytes(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Finds where leader epochs end, on the owning shard.
+    pub async fn epoch_ends(
+        &self,
+        owner: ShardIndex,
+        request: Vec<EpochQuery>,
+    ) -> Result<Vec<Result<EpochEnd, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::epoch_ends(self, &request).await);
+        }
+        match self.router().call(owner, Request::EpochEnds(request)).await {
+            Some(Answer::EpochEnds(results)) => Ok(results),
             _ => Err(ShardGone),
         }
     }

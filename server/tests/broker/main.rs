@@ -8,6 +8,7 @@ mod config_resources;
 mod configs;
 mod create_partitions;
 mod elections;
+mod epochs;
 mod full_disk;
 mod groups;
 mod hostile;

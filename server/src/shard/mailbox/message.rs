@@ -9,7 +9,7 @@ use std::time::Duration;
 use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
-use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
+use millrace_engine::store::{AppendError, EpochEnd, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
 use millrace_protocol::batch::compression::CompressionError;
 use millrace_protocol::error_code::ErrorCode;
@@ -104,6 +104,8 @@ pub enum Request {
     DeleteRecords(DeleteRecords),
     /// Tell how large the owner's logs are.
     LogBytes(Vec<PartitionId>),
+    /// Find where leader epochs end in the owner's logs.
+    EpochEnds(Vec<EpochQuery>),
     /// Ask a group. May wait for other clients.
     Group(GroupCall),
     /// List the groups.
@@ -135,6 +137,8 @@ pub enum Reply {
     DeleteRecords(Vec<Result<Offset, ReadError>>),
     /// One result per log, in order: the bytes of its records.
     LogBytes(Vec<Result<u64, ReadError>>),
+    /// One result per query, in order.
+    EpochEnds(Vec<Result<EpochEnd, ReadError>>),
     /// What the group says.
     Group(Answer),
     /// The shard's groups.
@@ -394,6 +398,17 @@ pub struct DeleteTarget {
     pub partition: PartitionId,
     /// The first offset that stays; `None` is the high watermark.
     pub before: Option<Offset>,
+}
+
+/// The question where the records of a leader end, and of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochQuery {
+    /// The log.
+    pub partition: PartitionId,
+    /// Of which epoch. Invariant: not negative, and not above `leader_epoch`.
+    pub epoch: LeaderEpoch,
+    /// Epoch in which this broker leads the partition.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// What was found for an [`OffsetQuery`].
