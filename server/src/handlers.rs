@@ -26,6 +26,7 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod find_coordinator;
@@ -290,6 +291,11 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(offset_delete::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
+        Api {
+            key: ApiKey::DescribeProducers,
+            versions: versions(0, 0),
+            serve: Serve::Control(|context, writer| Box::pin(describe_producers::handle(context, writer))),
+        },
         Api {
             key: ApiKey::ListConfigResources,
             versions: versions(0, 1),

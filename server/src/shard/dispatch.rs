@@ -69,6 +69,11 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::EpochEnds(serve::epoch_ends(&shard, &request).await)
             });
         }
+        Request::ActiveProducers(request) => {
+            answer(shard, caller, "active producers for a peer", TaskClass::Network, |shard| async move {
+                Reply::ActiveProducers(serve::active_producers(&shard, &request).await)
+            });
+        }
         // Not in a task: the group answers when it can, which may be long after.
         Request::Group(group) => shard.groups().take_in(shard, token(caller), group),
         Request::ListGroups => {

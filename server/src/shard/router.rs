@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::{EpochEnd, ReadError};
+use millrace_engine::store::{ActiveProducer, EpochEnd, ReadError};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
 use millrace_runtime::{Env, TaskClass};
@@ -116,6 +116,8 @@ pub enum Answer<E: Env> {
     LogBytes(Vec<Result<u64, ReadError>>),
     /// One result per query, in order.
     EpochEnds(Vec<Result<EpochEnd, ReadError>>),
+    /// One result per log, in order.
+    ActiveProducers(Vec<Result<Vec<ActiveProducer>, ReadError>>),
     /// What the group says.
     Group(GroupAnswer),
     /// A shard's groups.
@@ -137,6 +139,7 @@ impl<E: Env> Answer<E> {
             Reply::DeleteRecords(results) => Self::DeleteRecords(results),
             Reply::LogBytes(results) => Self::LogBytes(results),
             Reply::EpochEnds(results) => Self::EpochEnds(results),
+            Reply::ActiveProducers(results) => Self::ActiveProducers(results),
             Reply::Group(answer) => Self::Group(answer),
             Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
@@ -293,6 +296,21 @@ impl<E: Env> Shard<E> {
         }
         match self.router().call(owner, Request::EpochEnds(request)).await {
             Some(Answer::EpochEnds(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Who has written to logs with a producer id, from the shard that owns them.
+    pub async fn active_producers(
+        &self,
+        owner: ShardIndex,
+        request: Vec<PartitionId>,
+    ) -> Result<Vec<Result<Vec<ActiveProducer>, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::active_producers(self, &request).await);
+        }
+        match self.router().call(owner, Request::ActiveProducers(request)).await {
+            Some(Answer::ActiveProducers(results)) => Ok(results),
             _ => Err(ShardGone),
         }
     }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use futures_util::{StreamExt, stream};
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::{EpochEnd, FirstBatch, ReadError, TimedOffset};
+use millrace_engine::store::{ActiveProducer, EpochEnd, FirstBatch, ReadError, TimedOffset};
 use millrace_protocol::batch::{BatchView, Compression};
 use millrace_runtime::local::Event;
 use millrace_runtime::{Env, Tasks};
@@ -177,6 +177,18 @@ pub async fn epoch_ends<E: Env>(shard: &Shard<E>, queries: &[EpochQuery]) -> Vec
     let mut results = Vec::with_capacity(queries.len());
     for query in queries {
         results.push(find_epoch_end(shard, query).await);
+    }
+    results
+}
+
+/// Tells who has written to logs with a producer id, in order.
+pub async fn active_producers<E: Env>(
+    shard: &Shard<E>,
+    logs: &[PartitionId],
+) -> Vec<Result<Vec<ActiveProducer>, ReadError>> {
+    let mut results = Vec::with_capacity(logs.len());
+    for id in logs {
+        results.push(shard.store().active_producers(*id).await);
     }
     results
 }

@@ -13,6 +13,7 @@ mod full_disk;
 mod groups;
 mod hostile;
 mod log_dirs;
+mod producers;
 mod reassignments;
 mod retention;
 mod start;

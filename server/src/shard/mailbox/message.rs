@@ -9,7 +9,7 @@ use std::time::Duration;
 use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
-use millrace_engine::store::{AppendError, EpochEnd, FirstBatch, ReadError, TimeQuery};
+use millrace_engine::store::{ActiveProducer, AppendError, EpochEnd, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
 use millrace_protocol::batch::compression::CompressionError;
 use millrace_protocol::error_code::ErrorCode;
@@ -106,6 +106,8 @@ pub enum Request {
     LogBytes(Vec<PartitionId>),
     /// Find where leader epochs end in the owner's logs.
     EpochEnds(Vec<EpochQuery>),
+    /// Tell who has written to the owner's logs with a producer id.
+    ActiveProducers(Vec<PartitionId>),
     /// Ask a group. May wait for other clients.
     Group(GroupCall),
     /// List the groups.
@@ -139,6 +141,8 @@ pub enum Reply {
     LogBytes(Vec<Result<u64, ReadError>>),
     /// One result per query, in order.
     EpochEnds(Vec<Result<EpochEnd, ReadError>>),
+    /// One result per log, in order.
+    ActiveProducers(Vec<Result<Vec<ActiveProducer>, ReadError>>),
     /// What the group says.
     Group(Answer),
     /// The shard's groups.
