@@ -345,11 +345,20 @@ impl ProducerStates {
         true
     }
 
-    /// The last offset of each producer's last batch.
-    pub fn last_offsets(&self) -> BTreeMap<i64, Offset> {
-        let producers = self.known.values().filter_map(|known| known.producer.as_ref());
-        let last = producers.map(|producer| (producer.id, producer.last().end_offset.get() - 1));
-        last.map(|(id, offset)| (id, Offset::new(offset))).collect()
+    /// Puts what memory knows over what the file of spilled producers says: what `pick` takes of each producer, and
+    /// nothing of one that has no state any more.
+    pub fn overlay<T>(&self, spilled: &mut BTreeMap<i64, T>, pick: impl Fn(&Producer) -> T) {
+        for (id, known) in &self.known {
+            match &known.producer {
+                Some(producer) => spilled.insert(*id, pick(producer)),
+                None => spilled.remove(id),
+            };
+        }
+    }
+
+    /// Spilled producers whose last batch has a timestamp below this have expired.
+    pub fn spill_floor(&self) -> i64 {
+        self.spill.as_ref().map_or(i64::MIN, |spill| spill.expired_before)
     }
 
     /// Producers in memory.

@@ -78,6 +78,7 @@ use turns::Turns;
 pub use by_time::{TimeQuery, TimedOffset};
 pub use config::StoreConfig;
 pub use epochs::EpochEnd;
+pub use producers::ActiveProducer;
 pub use read::{FirstBatch, Read};
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.

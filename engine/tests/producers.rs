@@ -89,6 +89,14 @@ fn verdicts_are_those_of_a_store_with_room_for_all() {
                 assert!(few.compaction_failures().is_empty(), "{:?}", few.compaction_failures());
                 let file = format!("{DIRECTORY}-20/logs/{}/producers.spill", id(0).directory_name());
                 assert!(world.disk().read(&file).is_some(), "producers were spilled");
+                let known = few.active_producers(id(0)).await.unwrap();
+                assert_eq!(Ok(&known), all.active_producers(id(0)).await.as_ref(), "spilled ones are known as well");
+                // Of every producer that was heard of, what it sent last.
+                let heard =
+                    (0..).zip(&next).filter(|(_, next)| **next > 0).map(|(producer, next)| (producer * 3, next - 1));
+                let told = known.iter().map(|producer| (producer.id, producer.last_sequence));
+                assert_eq!(told.collect::<Vec<_>>(), heard.collect::<Vec<_>>());
+                assert!(known.iter().all(|producer| (producer.epoch, producer.last_timestamp_ms) == (0, 1)));
                 if life % 2 == 0 {
                     few.close().await.unwrap();
                     all.close().await.unwrap();
@@ -121,6 +129,9 @@ fn a_damaged_or_missing_file_is_made_again_from_the_log() {
                 1 => world.disk().flip_bit(&file, 30, 3),
                 _ => world.disk().truncate(&file, 0),
             }
+            // Whoever meets the damage first has the log opened again, and is the only one to be told.
+            assert!(few.active_producers(id(0)).await.is_err());
+            assert_eq!(few.active_producers(id(0)).await, all.active_producers(id(0)).await);
             send_many(&env, [&few, &all], &mut next, 900, 40).await;
             assert_eq!(few.failure(id(0)), None, "it is online again");
         });

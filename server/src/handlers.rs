@@ -6,6 +6,7 @@
 pub mod authorizer;
 pub mod errors;
 
+mod by_owner;
 mod config_resource;
 mod coordinator;
 mod lookup;
@@ -16,6 +17,7 @@ pub mod produce;
 
 mod alter_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
@@ -23,16 +25,23 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod find_coordinator;
 mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
 mod sasl;
 mod sync_group;
 
@@ -90,6 +99,12 @@ impl<'a, E: Env> Context<'a, E> {
     fn allows(&self, operation: Operation, resource: Resource<'_>) -> bool {
         let listener = &self.listener().name;
         self.shard.authorizer().allows(listener, &self.client.principal, operation, resource)
+    }
+
+    /// Those of `operations` that the client may do, as Kafka's bit field: the bit of an operation is its number.
+    fn allowed_operations(&self, operations: &[Operation], resource: Resource<'_>) -> i32 {
+        let allowed = operations.iter().filter(|operation| self.allows(**operation, resource));
+        allowed.fold(0, |bits, operation| bits | 1 << operation.code())
     }
 
     /// Where the client came in.
@@ -228,6 +243,11 @@ impl<E: Env> Table<E> {
             versions: versions(0, 5),
             serve: Serve::Control(|context, writer| Box::pin(init_producer_id::handle(context, writer))),
         },
+        Api {
+            key: ApiKey::OffsetForLeaderEpoch,
+            versions: versions(2, 4),
+            serve: Serve::Control(|context, writer| Box::pin(offset_for_leader_epoch::handle(context, writer))),
+        },
         Api { key: ApiKey::DescribeConfigs, versions: versions(1, 4), serve: Serve::AtOnce(describe_configs::handle) },
         Api {
             key: ApiKey::AlterConfigs,
@@ -235,19 +255,35 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_whole(context, writer))),
         },
         Api {
+            key: ApiKey::DescribeLogDirs,
+            versions: versions(1, 5),
+            serve: Serve::Control(|context, writer| Box::pin(describe_log_dirs::handle(context, writer))),
+        },
+        Api {
             key: ApiKey::SaslAuthenticate,
             versions: versions(0, 2),
             serve: Serve::AtOnce(sasl::handle_authenticate),
+        },
+        Api {
+            key: ApiKey::CreatePartitions,
+            versions: versions(0, 3),
+            serve: Serve::Control(|context, writer| Box::pin(create_partitions::handle(context, writer))),
         },
         Api {
             key: ApiKey::DeleteGroups,
             versions: versions(0, 2),
             serve: Serve::Control(|context, writer| Box::pin(delete_groups::handle(context, writer))),
         },
+        Api { key: ApiKey::ElectLeaders, versions: versions(0, 2), serve: Serve::AtOnce(elect_leaders::handle) },
         Api {
             key: ApiKey::IncrementalAlterConfigs,
             versions: versions(0, 1),
             serve: Serve::Control(|context, writer| Box::pin(alter_configs::handle_incremental(context, writer))),
+        },
+        Api {
+            key: ApiKey::ListPartitionReassignments,
+            versions: versions(0, 0),
+            serve: Serve::AtOnce(list_partition_reassignments::handle),
         },
         Api {
             key: ApiKey::OffsetDelete,
@@ -255,6 +291,21 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(offset_delete::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
+        Api {
+            key: ApiKey::DescribeProducers,
+            versions: versions(0, 0),
+            serve: Serve::Control(|context, writer| Box::pin(describe_producers::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::ListConfigResources,
+            versions: versions(0, 1),
+            serve: Serve::AtOnce(list_config_resources::handle),
+        },
+        Api {
+            key: ApiKey::DescribeTopicPartitions,
+            versions: versions(0, 0),
+            serve: Serve::AtOnce(describe_topic_partitions::handle),
+        },
     ];
 }
 

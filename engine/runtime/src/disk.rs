@@ -92,6 +92,9 @@ pub trait Disk: Clone + 'static {
     /// place and to pass the flush on.
     async fn flush_scope(&self, path: &Path) -> io::Result<FlushScope>;
 
+    /// Size of the file system of `path`, in bytes.
+    async fn capacity_bytes(&self, path: &Path) -> io::Result<u64>;
+
     /// Bytes that may still be allocated on the file system of `path`.
     async fn available_bytes(&self, path: &Path) -> io::Result<u64>;
 }

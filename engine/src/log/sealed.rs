@@ -56,6 +56,11 @@ impl<E: Env> SealedSegment<E> {
         }
     }
 
+    /// Bytes of its records, without the header. 0 until it is known how large the segment is.
+    pub fn record_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(RECORDS_START.get())
+    }
+
     /// Position in the log behind its last record, while it has an origin.
     pub fn memory_end(&self) -> Option<Position> {
         let records = Position::new(self.bytes.max(RECORDS_START.get())).bytes_since(RECORDS_START);
@@ -74,6 +79,13 @@ impl<E: Env> Log<E> {
     pub fn find_sealed_mut(&mut self, base_offset: Offset) -> Option<&mut SealedSegment<E>> {
         let place = self.sealed.partition_point(|sealed| sealed.base_offset < base_offset);
         self.sealed.get_mut(place).filter(|sealed| sealed.base_offset == base_offset)
+    }
+
+    /// Bytes of its records, without the headers of segments. A sealed segment counts once it is known how large it is.
+    pub fn record_bytes(&self) -> u64 {
+        let active_end = self.locate_active(self.offsets.written().position);
+        let active_bytes = active_end.get().saturating_sub(RECORDS_START.get());
+        active_bytes + self.sealed.iter().map(SealedSegment::record_bytes).sum::<u64>()
     }
 
     /// Segments whose files are open.

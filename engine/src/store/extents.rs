@@ -121,6 +121,15 @@ pub(super) async fn load_index<E: Env>(
     Ok(Some(Loaded { cache_key, of_segment }))
 }
 
+/// Learns of every sealed segment how large it is and which timestamp is its largest.
+pub(super) async fn load_heads<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), ReadError> {
+    let bases: Vec<_> = log.borrow().sealed.iter().map(|sealed| sealed.base_offset).collect();
+    for base in bases {
+        load_head(inner, log, base).await?;
+    }
+    Ok(())
+}
+
 /// Learns how large a sealed segment is and which timestamp is its largest.
 pub(super) async fn load_head<E: Env>(
     inner: &Rc<Inner<E>>,

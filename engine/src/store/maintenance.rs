@@ -7,9 +7,7 @@ use std::time::Duration;
 use millrace_runtime::{Clock, Env, Tasks};
 
 use super::{Inner, SharedLog, deleting, extents, finish, open, producers, space};
-use crate::format::segment_header::RECORDS_START;
 use crate::log::Log;
-use crate::log::sealed::SealedSegment;
 use crate::model::Offset;
 
 /// Recovery is to read at most this many bytes of the shard's logs.
@@ -83,12 +81,9 @@ async fn look_after_logs<E: Env>(inner: &Rc<Inner<E>>) {
 
 /// Gives up the oldest segments as the log's retention says.
 async fn retain<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
-    let bases: Vec<_> = log.borrow().sealed.iter().map(|sealed| sealed.base_offset).collect();
-    for base in bases {
-        // Damage is reported to whoever reads it; until then the segment's age is not known.
-        if extents::load_head(inner, log, base).await.is_err() {
-            return;
-        }
+    // Damage is reported to whoever reads it; until then the segment's age is not known.
+    if extents::load_heads(inner, log).await.is_err() {
+        return;
     }
     let now_ms = inner.env.clock().unix_ms();
     let start = new_start(&log.borrow(), now_ms);
@@ -104,16 +99,14 @@ async fn retain<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
 fn new_start<E: Env>(log: &Log<E>, now_ms: i64) -> Offset {
     let mut start = log.offsets.start();
     // Records count, not the headers of segments.
-    let record_bytes = |sealed: &SealedSegment<E>| sealed.bytes.saturating_sub(RECORDS_START.get());
-    let active_bytes = log.locate_active(log.offsets.written().position).get().saturating_sub(RECORDS_START.get());
-    let mut bytes = active_bytes + log.sealed.iter().map(record_bytes).sum::<u64>();
+    let mut bytes = log.record_bytes();
     for sealed in log.sealed.iter().filter(|sealed| sealed.finished) {
         let old = is_expired(log, sealed.timestamp_max, now_ms);
-        let large = log.config.retention_bytes.is_some_and(|kept| bytes - record_bytes(sealed) >= kept);
+        let large = log.config.retention_bytes.is_some_and(|kept| bytes - sealed.record_bytes() >= kept);
         if !old && !large {
             break;
         }
-        bytes -= record_bytes(sealed);
+        bytes -= sealed.record_bytes();
         start = start.max(sealed.end_offset);
     }
     start

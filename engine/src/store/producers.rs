@@ -15,8 +15,8 @@ use std::rc::Rc;
 
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, finish, prepare};
-use crate::format::producers::{ProducersHeader, SPILL_FILE_NAME};
+use super::{Inner, ReadError, SharedLog, Store, finish, open, prepare};
+use crate::format::producers::{Producer, ProducersHeader, SPILL_FILE_NAME};
 use crate::io::open_unfinished;
 use crate::log::Log;
 use crate::model::{Offset, PartitionId};
@@ -223,17 +223,82 @@ async fn write_blocks<E: Env>(
     Ok(u64::try_from(blocks.len()).expect("a length fits"))
 }
 
+/// An idempotent producer that a log still knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: i64,
+    /// Its newest epoch.
+    pub epoch: i16,
+    /// Sequence of its last record.
+    pub last_sequence: i32,
+    /// Largest timestamp of its last batch, in milliseconds.
+    pub last_timestamp_ms: i64,
+}
+
+impl ActiveProducer {
+    fn of(producer: &Producer) -> Self {
+        let last = producer.last();
+        let (last_sequence, last_timestamp_ms) = (last.last_sequence, last.timestamp);
+        Self { id: producer.id, epoch: producer.epoch, last_sequence, last_timestamp_ms }
+    }
+}
+
+impl<E: Env> Store<E> {
+    /// The idempotent producers that a log knows, by id, in memory or spilled.
+    pub async fn active_producers(&self, id: PartitionId) -> Result<Vec<ActiveProducer>, ReadError> {
+        let inner = &self.inner;
+        let log = inner.log(id).ok_or(ReadError::UnknownLog)?;
+        log.borrow_mut().used = true;
+        loop {
+            open::ensure(inner, &log).await.map_err(ReadError::Offline)?;
+            let life = log.borrow().life;
+            let found = collect(inner, &log, ActiveProducer::of).await;
+            if log.borrow().life != life || log.borrow().recorded.is_some() {
+                continue;
+            }
+            return found.map(|producers| producers.into_values().collect()).map_err(|error| {
+                // As for an append: the log is opened again, from its records.
+                let failure = prepare::failure("reading spilled producers", &error);
+                inner.fail_log(&log, &failure);
+                ReadError::Offline(failure)
+            });
+        }
+    }
+}
+
 /// The last offset of every producer of a log, spilled ones included.
 pub(super) async fn last_offsets<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result<BTreeMap<i64, Offset>> {
+    collect(inner, log, |producer| Offset::new(producer.last().end_offset.get() - 1)).await
+}
+
+/// What `pick` takes of every producer of a log, spilled ones included.
+async fn collect<E: Env, T>(
+    inner: &Inner<E>,
+    log: &SharedLog<E>,
+    pick: impl Fn(&Producer) -> T,
+) -> io::Result<BTreeMap<i64, T>> {
     loop {
         let version = inner.prepared.version();
-        let (id, header) = (log.borrow().id, log.borrow().producers.spill_header());
-        let Some(header) = header else { return Ok(log.borrow().producers.last_offsets()) };
-        let spilled = read_last_offsets(inner, id, &header).await;
+        let (id, header, floor) = {
+            let log = log.borrow();
+            (log.id, log.producers.spill_header(), log.producers.spill_floor())
+        };
+        let mut found = BTreeMap::new();
+        let Some(header) = header else {
+            log.borrow().producers.overlay(&mut found, pick);
+            return Ok(found);
+        };
+        let is_read = read_spilled(inner, id, &header, |producer| {
+            if producer.last().timestamp >= floor {
+                found.insert(producer.id, pick(producer));
+            }
+        })
+        .await;
         if log.borrow().producers.spill_header().is_some_and(|now| Rc::ptr_eq(&now, &header)) {
-            if let Some(mut offsets) = spilled? {
-                offsets.extend(log.borrow().producers.last_offsets());
-                return Ok(offsets);
+            if is_read? {
+                log.borrow().producers.overlay(&mut found, pick);
+                return Ok(found);
             }
             if !log.borrow().finishing {
                 return Err(damaged());
@@ -244,33 +309,31 @@ pub(super) async fn last_offsets<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -
     }
 }
 
-/// The last offset of every producer in the file with this header; `None` when it is another file.
-async fn read_last_offsets<E: Env>(
+/// Hands out every producer in the file with this header; `false` when it is another file.
+async fn read_spilled<E: Env>(
     inner: &Inner<E>,
     id: PartitionId,
     header: &ProducersHeader,
-) -> io::Result<Option<BTreeMap<i64, Offset>>> {
+    mut take: impl FnMut(&Producer),
+) -> io::Result<bool> {
     let file = inner.env.disk().open(&inner.spill_path(id), OpenMode::Existing).await?;
-    let mut offsets = BTreeMap::new();
     let mut block_index = 0;
     while block_index < header.block_count {
         let bytes = BLOCK_BYTES * usize::try_from(WINDOW_BLOCKS).expect("a small constant");
         let window = file.read_at(u64::from(block_index) * BLOCK_SIZE, bytes).await?.ok_or_else(damaged)?;
         if block_index == 0 && ProducersHeader::decode(window.as_slice()).as_ref() != Some(header) {
-            return Ok(None);
+            return Ok(false);
         }
         for block in window.as_slice().chunks_exact(BLOCK_BYTES) {
             if block_index == header.block_count {
                 break;
             }
-            let producers = header.decode_block(block_index, block).ok_or_else(damaged)?;
-            let last = producers.iter().map(|producer| (producer.id, producer.last().end_offset.get() - 1));
-            offsets.extend(last.map(|(id, offset)| (id, Offset::new(offset))));
+            header.decode_block(block_index, block).ok_or_else(damaged)?.iter().for_each(&mut take);
             block_index += 1;
         }
         inner.env.tasks().yield_now().await;
     }
-    Ok(Some(offsets))
+    Ok(true)
 }
 
 fn damaged() -> io::Error {

@@ -1,11 +1,27 @@
-//! What a store's logs take at the moment of what is bounded.
+//! What a store's logs take at the moment: of the disk, and of what is bounded.
 
 use millrace_runtime::Env;
 
-use super::Store;
+use super::{ReadError, Store, extents, open};
+use crate::model::PartitionId;
 use crate::read_cache::CacheCounters;
 
 impl<E: Env> Store<E> {
+    /// Bytes of a log's records, as retention by size counts them. What is filled ahead is not in it.
+    pub async fn log_bytes(&self, id: PartitionId) -> Result<u64, ReadError> {
+        let log = self.inner.log(id).ok_or(ReadError::UnknownLog)?;
+        log.borrow_mut().used = true;
+        loop {
+            open::ensure(&self.inner, &log).await.map_err(ReadError::Offline)?;
+            let life = log.borrow().life;
+            let loaded = extents::load_heads(&self.inner, &log).await;
+            // A log that failed meanwhile does not know its segments.
+            if log.borrow().life == life && log.borrow().recorded.is_none() {
+                return loaded.map(|()| log.borrow().record_bytes());
+            }
+        }
+    }
+
     /// How often what readers wanted of segments was in memory.
     pub fn read_cache_counters(&self) -> CacheCounters {
         self.inner.read_cache.counters()

@@ -25,11 +25,42 @@ pub enum Operation {
     Create,
     /// Delete it, or records of it.
     Delete,
+    /// Change what it consists of: its partitions, or who leads them.
+    Alter,
     /// Configure it otherwise.
     AlterConfigs,
     /// Produce with a producer id.
     IdempotentWrite,
 }
+
+impl Operation {
+    /// Kafka's number for it (`AclOperation`).
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Read => 3,
+            Self::Write => 4,
+            Self::Create => 5,
+            Self::Delete => 6,
+            Self::Alter => 7,
+            Self::Describe => 8,
+            Self::DescribeConfigs => 10,
+            Self::AlterConfigs => 11,
+            Self::IdempotentWrite => 12,
+        }
+    }
+}
+
+/// What can be done to a topic.
+pub const TOPIC_OPERATIONS: [Operation; 8] = [
+    Operation::Read,
+    Operation::Write,
+    Operation::Create,
+    Operation::Delete,
+    Operation::Alter,
+    Operation::Describe,
+    Operation::DescribeConfigs,
+    Operation::AlterConfigs,
+];
 
 /// What it is to be done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -64,6 +64,7 @@ async fn create<E: Env>(
         Ok(
             Decision::BrokerRegistered
             | Decision::TopicAltered
+            | Decision::PartitionsCreated
             | Decision::TopicDeleted { .. }
             | Decision::ProducerIds { .. },
         ) => unreachable!("a proposal is answered in kind"),

@@ -119,6 +119,7 @@ async fn delete<E: Env>(context: &Context<'_, E>, topic: &DeleteTopicState<'_>) 
             Decision::BrokerRegistered
             | Decision::TopicCreated(_)
             | Decision::TopicAltered
+            | Decision::PartitionsCreated
             | Decision::ProducerIds { .. },
         ) => unreachable!("a proposal is answered in kind"),
         Err(error) => Err((errors::propose(&error), errors::propose_text(&error))),

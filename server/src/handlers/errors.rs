@@ -117,13 +117,17 @@ pub fn read(error: &ReadError, naming: Naming) -> ErrorCode {
 /// Why the controller did not allow something.
 pub fn refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
-        Refusal::InvalidTopicName { .. } | Refusal::NameCollision { .. } => ErrorCode::InvalidTopicException,
+        Refusal::InvalidTopicName { .. } | Refusal::NameCollision { .. } | Refusal::FixedPartitions { .. } => {
+            ErrorCode::InvalidTopicException
+        }
         Refusal::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
         Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
-        Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
+        Refusal::InvalidPartitions(_) | Refusal::NoMorePartitions { .. } | Refusal::TooManyPartitionsOfTopic { .. } => {
+            ErrorCode::InvalidPartitions
+        }
         Refusal::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
         Refusal::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
-        Refusal::InvalidAssignment { .. } => ErrorCode::InvalidReplicaAssignment,
+        Refusal::InvalidAssignment { .. } | Refusal::AssignmentCount { .. } => ErrorCode::InvalidReplicaAssignment,
         Refusal::InvalidConfig { .. } => ErrorCode::InvalidConfig,
         Refusal::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
         Refusal::UnknownTopicId => ErrorCode::UnknownTopicId,

@@ -5,8 +5,10 @@
 //! so that the same requests give the same records on every run of the simulator.
 
 pub mod alter;
+pub mod partitions;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use millrace_engine::model::{LeaderEpoch, TopicId};
 
@@ -118,6 +120,32 @@ pub enum Refusal {
     /// Kafka: `INVALID_PARTITIONS`.
     #[error("number of partitions is {0}; it must be 1 to {TOPIC_PARTITION_COUNT_MAX}, or -1 for the default")]
     InvalidPartitions(i32),
+    /// Kafka: `INVALID_PARTITIONS`.
+    #[error("topic {name:?} has {known} partitions already; {wanted} would not be more")]
+    NoMorePartitions {
+        /// The topic.
+        name: String,
+        /// How many it has.
+        known: i32,
+        /// How many it was to have.
+        wanted: i32,
+    },
+    /// Kafka: `INVALID_PARTITIONS`, where it has a limit.
+    #[error("topic {name:?} would have {wanted} partitions, more than {TOPIC_PARTITION_COUNT_MAX}")]
+    TooManyPartitionsOfTopic {
+        /// The topic.
+        name: String,
+        /// How many it was to have.
+        wanted: i32,
+    },
+    /// Kafka adds them, and its next start looks for most groups where they are not.
+    #[error(
+        "the number of partitions of {name:?} says where each group is stored; with another one, groups would be lost"
+    )]
+    FixedPartitions {
+        /// The topic.
+        name: String,
+    },
     /// Kafka: `POLICY_VIOLATION`.
     #[error("the broker would have {count} partitions, more than {PARTITION_COUNT_MAX}")]
     TooManyPartitions {
@@ -139,6 +167,14 @@ pub enum Refusal {
         partition: i32,
         /// What is wrong.
         why: &'static str,
+    },
+    /// Kafka: `INVALID_REPLICA_ASSIGNMENT`.
+    #[error("{added} partitions are to be added, and {found} are assigned to brokers")]
+    AssignmentCount {
+        /// How many partitions are to be added.
+        added: i32,
+        /// How many assignments there are.
+        found: usize,
     },
     /// Kafka: `INVALID_CONFIG`.
     #[error("{key}: {why}")]
@@ -195,10 +231,7 @@ impl Controller {
         let replication_factor = i16::try_from(placement[0].len()).expect("bounded by REPLICATION_FACTOR_MAX");
         let mut records = vec![Record::Topic { topic, name: name.clone() }];
         for (partition, replicas) in (0..).zip(placement) {
-            let (leader, isr) = (replicas.first().copied(), replicas.clone());
-            let (leader_epoch, partition_epoch) = (LeaderEpoch::new(0), 0);
-            let partition = Partition { partition, replicas, isr, leader, leader_epoch, partition_epoch };
-            records.push(Record::Partition { topic, partition });
+            records.push(new_partition(topic, partition, replicas));
         }
         for (key, value) in &request.config {
             records.push(Record::TopicConfig { topic, key: key.clone(), value: value.clone() });
@@ -232,15 +265,9 @@ impl Controller {
             count @ 1..=TOPIC_PARTITION_COUNT_MAX => count,
             count => return Err(Refusal::InvalidPartitions(count)),
         };
-        let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node).collect();
-        let max = nodes.len().min(REPLICATION_FACTOR_MAX);
         let factor =
             if request.replication_factor == -1 { self.replication_factor_default } else { request.replication_factor };
-        let replica_count = usize::try_from(factor).ok().filter(|factor| (1..=max).contains(factor));
-        let replica_count = replica_count.ok_or(Refusal::InvalidReplicationFactor { found: i64::from(factor), max })?;
-        let partitions = 0..usize::try_from(partition_count).expect("at least 1");
-        let place = |partition| (0..replica_count).map(|replica| nodes[(partition + replica) % nodes.len()]).collect();
-        Ok(partitions.map(place).collect())
+        place(image, 0..partition_count, i64::from(factor))
     }
 
     fn check_config(&self, request: &CreateTopic) -> Result<(), Refusal> {
@@ -311,6 +338,28 @@ pub fn is_internal(name: &str) -> bool {
     matches!(name, OFFSETS_TOPIC | "__transaction_state" | "__share_group_state")
 }
 
+/// Chooses brokers for these partitions of a topic, `replication_factor` each.
+fn place(image: &Image, partitions: Range<i32>, replication_factor: i64) -> Result<Vec<Vec<NodeId>>, Refusal> {
+    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node).collect();
+    let max = nodes.len().min(REPLICATION_FACTOR_MAX);
+    let replica_count = usize::try_from(replication_factor).ok().filter(|factor| (1..=max).contains(factor));
+    let found = replication_factor;
+    let replica_count = replica_count.ok_or(Refusal::InvalidReplicationFactor { found, max })?;
+    let place = |partition| {
+        let first = usize::try_from(partition).expect("a partition's index is not negative");
+        (0..replica_count).map(|replica| nodes[(first + replica) % nodes.len()]).collect()
+    };
+    Ok(partitions.map(place).collect())
+}
+
+/// The record of a partition that nobody has written to yet.
+fn new_partition(topic: TopicId, partition: i32, replicas: Vec<NodeId>) -> Record {
+    let (leader, isr) = (replicas.first().copied(), replicas.clone());
+    let (leader_epoch, partition_epoch) = (LeaderEpoch::new(0), 0);
+    let partition = Partition { partition, replicas, isr, leader, leader_epoch, partition_epoch };
+    Record::Partition { topic, partition }
+}
+
 /// The brokers a client chose, if it chose well.
 fn check_assignments(image: &Image, request: &CreateTopic) -> Result<Vec<Vec<NodeId>>, Refusal> {
     if request.partition_count != -1 || request.replication_factor != -1 {
@@ -328,29 +377,36 @@ fn check_assignments(image: &Image, request: &CreateTopic) -> Result<Vec<Vec<Nod
     let mut placement = Vec::new();
     for (expected, assignment) in (0..).zip(assignments) {
         let partition = assignment.partition;
-        let refuse = |why| Err(Refusal::InvalidAssignment { partition, why });
         if partition != expected {
-            return refuse("is out of order: partitions must be 0 and up, each once");
+            let why = "is out of order: partitions must be 0 and up, each once";
+            return Err(Refusal::InvalidAssignment { partition, why });
         }
-        if assignment.replicas.is_empty() || assignment.replicas.len() != replica_count {
-            return refuse("must have as many replicas as the others, and at least one");
-        }
-        let max = image.brokers().len().min(REPLICATION_FACTOR_MAX);
-        let mut nodes: Vec<NodeId> = Vec::new();
-        for number in &assignment.replicas {
-            match NodeId::new(*number).filter(|node| image.find_broker(*node).is_some()) {
-                Some(node) if !nodes.contains(&node) => nodes.push(node),
-                Some(_) => return refuse("names a broker twice"),
-                None => return refuse("names a broker that is not registered"),
-            }
-            if nodes.len() > max {
-                let found = i64::try_from(replica_count).unwrap_or(i64::MAX);
-                return Err(Refusal::InvalidReplicationFactor { found, max });
-            }
-        }
-        placement.push(nodes);
+        placement.push(check_replicas(image, assignment, replica_count)?);
     }
     Ok(placement)
+}
+
+/// The brokers a client chose for one partition of a topic with this many replicas each.
+fn check_replicas(image: &Image, assignment: &Assignment, replica_count: usize) -> Result<Vec<NodeId>, Refusal> {
+    let partition = assignment.partition;
+    let refuse = |why| Err(Refusal::InvalidAssignment { partition, why });
+    if assignment.replicas.is_empty() || assignment.replicas.len() != replica_count {
+        return refuse("must have as many replicas as the others, and at least one");
+    }
+    let max = image.brokers().len().min(REPLICATION_FACTOR_MAX);
+    let mut nodes: Vec<NodeId> = Vec::new();
+    for number in &assignment.replicas {
+        match NodeId::new(*number).filter(|node| image.find_broker(*node).is_some()) {
+            Some(node) if !nodes.contains(&node) => nodes.push(node),
+            Some(_) => return refuse("names a broker twice"),
+            None => return refuse("names a broker that is not registered"),
+        }
+        if nodes.len() > max {
+            let found = i64::try_from(replica_count).unwrap_or(i64::MAX);
+            return Err(Refusal::InvalidReplicationFactor { found, max });
+        }
+    }
+    Ok(nodes)
 }
 
 /// The id that `random` makes. The ids below 256 are Kafka's reserved ones; an id in use is stepped over.

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::codec::{DecodeError, ENTRY_BYTES_MAX};
 use super::controller::alter::{AlterTopic, ConfigChange, KeyChange, Operation};
+use super::controller::partitions::CreatePartitions;
 use super::controller::{self, Assignment, Controller, CreateTopic, DeleteTopic};
 use super::record::{Broker, Endpoint, Partition};
 use super::topic_config::Defaults;
@@ -83,6 +84,7 @@ impl Cluster {
         let outcome = match verb {
             "register" => self.register(&options),
             "create" => self.create(&options),
+            "grow" => self.grow(&options),
             "delete" => self.delete(&options),
             "alter" => self.alter(&options),
             "producer-ids" => self.producer_ids(),
@@ -145,6 +147,23 @@ impl Cluster {
             return Ok(said);
         }
         Ok(format!("{said}\n{}", self.propose(planned.records)?))
+    }
+
+    /// `grow name=t partitions=4`, with `assign=1+2,1` for two new partitions.
+    fn grow(&mut self, options: &Options) -> Result<String, String> {
+        let parse =
+            |text: &str| text.split('+').filter(|node| !node.is_empty()).map(|node| node.parse().unwrap()).collect();
+        let request = CreatePartitions {
+            name: options.text("name").unwrap_or("").to_owned(),
+            partition_count: options.number("partitions", 0),
+            assignments: options.has("assign").then(|| options.list("assign").map(parse).collect()),
+        };
+        let records =
+            self.controller.create_partitions(&self.image, &request).map_err(|refusal| refusal.to_string())?;
+        if options.has("validate") {
+            return Ok(format!("{} records", records.len()));
+        }
+        self.propose(records)
     }
 
     fn delete(&mut self, options: &Options) -> Result<String, String> {

@@ -59,6 +59,21 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::DeleteRecords(serve::delete_records(&shard, &delete).await)
             });
         }
+        Request::LogBytes(request) => {
+            answer(shard, caller, "log bytes for a peer", TaskClass::Network, |shard| async move {
+                Reply::LogBytes(serve::log_bytes(&shard, &request).await)
+            });
+        }
+        Request::EpochEnds(request) => {
+            answer(shard, caller, "epoch ends for a peer", TaskClass::Network, |shard| async move {
+                Reply::EpochEnds(serve::epoch_ends(&shard, &request).await)
+            });
+        }
+        Request::ActiveProducers(request) => {
+            answer(shard, caller, "active producers for a peer", TaskClass::Network, |shard| async move {
+                Reply::ActiveProducers(serve::active_producers(&shard, &request).await)
+            });
+        }
         // Not in a task: the group answers when it can, which may be long after.
         Request::Group(group) => shard.groups().take_in(shard, token(caller), group),
         Request::ListGroups => {

@@ -26,6 +26,9 @@ pub const FETCH_BYTES_MAX: usize = 1 << 20;
 /// is noticed no sooner.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_mins(5);
 
+/// Logs whose size is looked up at the same time for one DescribeLogDirs.
+pub const LOGS_MEASURED_MAX: usize = 16;
+
 /// Records without a key that the answer to one batch lists.
 pub const RECORD_ERROR_COUNT_MAX: usize = 100;
 

@@ -78,6 +78,11 @@ fn decide<E: Env>(
             let records = if mode == ProposalMode::Propose { records } else { Vec::new() };
             Ok((Decision::TopicAltered, records))
         }
+        Proposal::CreatePartitions { request, mode } => {
+            let records = controller.create_partitions(&image, &request)?;
+            let records = if mode == ProposalMode::Propose { records } else { Vec::new() };
+            Ok((Decision::PartitionsCreated, records))
+        }
         Proposal::DeleteTopic(request) => {
             let (topic, records) = controller.delete_topic(&image, &request)?;
             Ok((Decision::TopicDeleted { topic: topic.id, name: topic.name.clone() }, records))

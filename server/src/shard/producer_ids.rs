@@ -41,6 +41,7 @@ impl ProducerIds {
                 Decision::BrokerRegistered
                 | Decision::TopicCreated(_)
                 | Decision::TopicAltered
+                | Decision::PartitionsCreated
                 | Decision::TopicDeleted { .. } => unreachable!("a proposal is answered in kind"),
             }
         }

@@ -11,8 +11,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use millrace_engine::model::Offset;
-use millrace_engine::store::ReadError;
+use millrace_engine::model::{Offset, PartitionId};
+use millrace_engine::store::{ActiveProducer, EpochEnd, ReadError};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{OneshotReceiver, OneshotSender, oneshot};
 use millrace_runtime::{Env, TaskClass};
@@ -22,8 +22,8 @@ use super::budget::{Budget, Reservation};
 use super::mailbox::Mailbox;
 use super::mailbox::lease::{Borrowed, Pin};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, CallId, Decision, DeleteRecords, FoundOffset, ListOffsets, Message, Proposal,
-    ProposeError, Read, ReadPartition, ReadReply, Reply, Request,
+    Append, AppendRefusal, AppendedBatch, CallId, Decision, DeleteRecords, EpochQuery, FoundOffset, ListOffsets,
+    Message, Proposal, ProposeError, Read, ReadPartition, ReadReply, Reply, Request,
 };
 use super::placement::ShardIndex;
 use super::watch::Wait;
@@ -112,6 +112,12 @@ pub enum Answer<E: Env> {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// One result per log, in order: the bytes of its records.
+    LogBytes(Vec<Result<u64, ReadError>>),
+    /// One result per query, in order.
+    EpochEnds(Vec<Result<EpochEnd, ReadError>>),
+    /// One result per log, in order.
+    ActiveProducers(Vec<Result<Vec<ActiveProducer>, ReadError>>),
     /// What the group says.
     Group(GroupAnswer),
     /// A shard's groups.
@@ -131,6 +137,9 @@ impl<E: Env> Answer<E> {
             Reply::Read(reply) => Self::Read(ReadAnswer::receive(reply, mailbox)),
             Reply::ListOffsets(results) => Self::ListOffsets(results),
             Reply::DeleteRecords(results) => Self::DeleteRecords(results),
+            Reply::LogBytes(results) => Self::LogBytes(results),
+            Reply::EpochEnds(results) => Self::EpochEnds(results),
+            Reply::ActiveProducers(results) => Self::ActiveProducers(results),
             Reply::Group(answer) => Self::Group(answer),
             Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
@@ -257,6 +266,51 @@ impl<E: Env> Shard<E> {
         }
         match self.router().call(owner, Request::DeleteRecords(request)).await {
             Some(Answer::DeleteRecords(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// How large logs are, from the shard that owns them.
+    pub async fn log_bytes(
+        &self,
+        owner: ShardIndex,
+        request: Vec<PartitionId>,
+    ) -> Result<Vec<Result<u64, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::log_bytes(self, &request).await);
+        }
+        match self.router().call(owner, Request::LogBytes(request)).await {
+            Some(Answer::LogBytes(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Finds where leader epochs end, on the owning shard.
+    pub async fn epoch_ends(
+        &self,
+        owner: ShardIndex,
+        request: Vec<EpochQuery>,
+    ) -> Result<Vec<Result<EpochEnd, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::epoch_ends(self, &request).await);
+        }
+        match self.router().call(owner, Request::EpochEnds(request)).await {
+            Some(Answer::EpochEnds(results)) => Ok(results),
+            _ => Err(ShardGone),
+        }
+    }
+
+    /// Who has written to logs with a producer id, from the shard that owns them.
+    pub async fn active_producers(
+        &self,
+        owner: ShardIndex,
+        request: Vec<PartitionId>,
+    ) -> Result<Vec<Result<Vec<ActiveProducer>, ReadError>>, ShardGone> {
+        if owner == self.index() {
+            return Ok(serve::active_producers(self, &request).await);
+        }
+        match self.router().call(owner, Request::ActiveProducers(request)).await {
+            Some(Answer::ActiveProducers(results)) => Ok(results),
             _ => Err(ShardGone),
         }
     }

@@ -6,16 +6,17 @@
 
 use std::rc::Rc;
 
+use futures_util::{StreamExt, stream};
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::{FirstBatch, ReadError, TimedOffset};
+use millrace_engine::store::{ActiveProducer, EpochEnd, FirstBatch, ReadError, TimedOffset};
 use millrace_protocol::batch::{BatchView, Compression};
 use millrace_runtime::local::Event;
 use millrace_runtime::{Env, Tasks};
 
 use super::budget::{Budget, Turn};
 use super::mailbox::message::{
-    Append, AppendRefusal, AppendedBatch, BatchPlace, DeleteRecords, DeleteTarget, FoundOffset, Keys, ListOffsets,
-    OffsetPosition, OffsetQuery, Read, ReadPartition, ReadReply, ReplyWhen,
+    Append, AppendRefusal, AppendedBatch, BatchPlace, DeleteRecords, DeleteTarget, EpochQuery, FoundOffset, Keys,
+    ListOffsets, OffsetPosition, OffsetQuery, Read, ReadPartition, ReadReply, ReplyWhen,
 };
 use super::placement::ShardIndex;
 use super::router::{Piece, ReadAnswer};
@@ -165,6 +166,33 @@ pub async fn delete_records<E: Env>(shard: &Shard<E>, request: &DeleteRecords) -
     results
 }
 
+/// Tells how large logs are, in order. What was not opened since the start is opened, several logs at a time.
+pub async fn log_bytes<E: Env>(shard: &Shard<E>, logs: &[PartitionId]) -> Vec<Result<u64, ReadError>> {
+    let sizes = stream::iter(logs).map(|id| shard.store().log_bytes(*id));
+    sizes.buffered(limits::LOGS_MEASURED_MAX).collect().await
+}
+
+/// Finds where leader epochs end, in order.
+pub async fn epoch_ends<E: Env>(shard: &Shard<E>, queries: &[EpochQuery]) -> Vec<Result<EpochEnd, ReadError>> {
+    let mut results = Vec::with_capacity(queries.len());
+    for query in queries {
+        results.push(find_epoch_end(shard, query).await);
+    }
+    results
+}
+
+/// Tells who has written to logs with a producer id, in order.
+pub async fn active_producers<E: Env>(
+    shard: &Shard<E>,
+    logs: &[PartitionId],
+) -> Vec<Result<Vec<ActiveProducer>, ReadError>> {
+    let mut results = Vec::with_capacity(logs.len());
+    for id in logs {
+        results.push(shard.store().active_producers(*id).await);
+    }
+    results
+}
+
 /// The event of a wait, as [`millrace_engine::store::Store::watch`] takes it.
 pub type WaitEvent = Rc<Event>;
 
@@ -248,6 +276,20 @@ async fn move_start<E: Env>(shard: &Shard<E>, id: PartitionId, before: Option<Of
         None => shard.store().offsets(id).await?.high_watermark,
     };
     shard.store().delete_records(id, before).await
+}
+
+/// Where an epoch ends, as far as readers may see.
+async fn find_epoch_end<E: Env>(shard: &Shard<E>, query: &EpochQuery) -> Result<EpochEnd, ReadError> {
+    let found = shard.store().epoch_end_offset(query.partition, query.epoch).await?;
+    let visible_end = shard.store().offsets(query.partition).await?.high_watermark;
+    Ok(match found {
+        // The log knows of a leader by its records; the one that leads now has begun, be it without any.
+        Some(end) if query.epoch < query.leader_epoch => {
+            EpochEnd { end_offset: end.end_offset.min(visible_end), ..end }
+        }
+        // A log without records begins where it ends.
+        Some(_) | None => EpochEnd { leader_epoch: query.epoch, end_offset: visible_end },
+    })
 }
 
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {

@@ -4,12 +4,20 @@
 mod admin;
 mod client;
 mod compacted;
+mod config_resources;
 mod configs;
+mod create_partitions;
+mod elections;
+mod epochs;
 mod full_disk;
 mod groups;
 mod hostile;
+mod log_dirs;
+mod producers;
+mod reassignments;
 mod retention;
 mod start;
+mod topic_partitions;
 
 use std::time::Duration;
 
@@ -46,6 +54,13 @@ fn each_seed_of(seeds: std::ops::Range<u64>, scenario: impl AsyncFn(&World)) {
     for seed in seeds {
         let world = world(seed);
         world.run(scenario(&world));
+    }
+}
+
+/// Runs a scenario with each seed, on a broker of one shard and on one of two.
+fn each_shard_count(scenario: impl AsyncFn(&World, &str)) {
+    for shards in ["millrace.shards=1", "millrace.shards=2"] {
+        each_seed(async |world| scenario(world, shards).await);
     }
 }
 

@@ -101,9 +101,16 @@ impl Disk for GlommioDisk {
         self.operations.run_blocking((), move || flush_scope(&path)).await
     }
 
+    async fn capacity_bytes(&self, path: &Path) -> io::Result<u64> {
+        let path = path_to_c_string(path)?;
+        let space = self.operations.run_blocking((), move || file_system_space(&path)).await?;
+        Ok(space.f_blocks.saturating_mul(space.f_frsize))
+    }
+
     async fn available_bytes(&self, path: &Path) -> io::Result<u64> {
         let path = path_to_c_string(path)?;
-        self.operations.run_blocking((), move || available_bytes(&path)).await
+        let space = self.operations.run_blocking((), move || file_system_space(&path)).await?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
@@ -152,15 +159,14 @@ fn flush_scope(path: &CString) -> io::Result<FlushScope> {
     Ok(if known { FlushScope::Device } else { FlushScope::File })
 }
 
-fn available_bytes(path: &CString) -> io::Result<u64> {
+fn file_system_space(path: &CString) -> io::Result<libc::statvfs64> {
     let mut answer = MaybeUninit::<libc::statvfs64>::uninit();
     // SAFETY: the path ends with a zero byte and the answer has room for the structure.
     if unsafe { libc::statvfs64(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the call succeeded, so it has filled the answer.
-    let answer = unsafe { answer.assume_init() };
-    Ok(answer.f_bavail.saturating_mul(answer.f_frsize))
+    Ok(unsafe { answer.assume_init() })
 }
 
 fn path_to_c_string(path: &Path) -> io::Result<CString> {

@@ -101,6 +101,10 @@ impl Disk for SimDisk {
         Ok(self.place.core.config.disk.flush_scope)
     }
 
+    async fn capacity_bytes(&self, _path: &Path) -> io::Result<u64> {
+        operate(&self.place, Operation::Stat, |place| Ok(place.machine.volume.borrow().capacity_bytes)).await
+    }
+
     async fn available_bytes(&self, _path: &Path) -> io::Result<u64> {
         operate(&self.place, Operation::Stat, |place| Ok(place.machine.volume.borrow().available_bytes())).await
     }

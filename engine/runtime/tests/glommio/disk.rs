@@ -205,7 +205,9 @@ fn names_are_made_listed_renamed_and_removed() {
 
             disk.remove_dir_all(&root.join("b")).await.unwrap();
             assert_eq!(disk.read_dir(&root).await.unwrap(), []);
-            assert!(disk.available_bytes(&root).await.unwrap() > 0);
+            let available_bytes = disk.available_bytes(&root).await.unwrap();
+            assert!(available_bytes > 0);
+            assert!(disk.capacity_bytes(&root).await.unwrap() >= available_bytes);
         }
     });
 }

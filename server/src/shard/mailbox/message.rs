@@ -9,7 +9,7 @@ use std::time::Duration;
 use millrace_engine::log::Failure;
 use millrace_engine::log::offsets::LogOffsets;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
-use millrace_engine::store::{AppendError, FirstBatch, ReadError, TimeQuery};
+use millrace_engine::store::{ActiveProducer, AppendError, EpochEnd, FirstBatch, ReadError, TimeQuery};
 use millrace_protocol::batch::BatchError;
 use millrace_protocol::batch::compression::CompressionError;
 use millrace_protocol::error_code::ErrorCode;
@@ -19,6 +19,7 @@ use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
 use crate::group::request::{Answer, GroupRequest, ListedGroup};
 use crate::metadata::controller::alter::AlterTopic;
+use crate::metadata::controller::partitions::CreatePartitions;
 use crate::metadata::controller::{CreateTopic, DeleteTopic, PlannedTopic, Refusal};
 use crate::metadata::record::{Broker, Entry, Record};
 
@@ -101,6 +102,12 @@ pub enum Request {
     ListOffsets(ListOffsets),
     /// Move the start of the owner's logs forward.
     DeleteRecords(DeleteRecords),
+    /// Tell how large the owner's logs are.
+    LogBytes(Vec<PartitionId>),
+    /// Find where leader epochs end in the owner's logs.
+    EpochEnds(Vec<EpochQuery>),
+    /// Tell who has written to the owner's logs with a producer id.
+    ActiveProducers(Vec<PartitionId>),
     /// Ask a group. May wait for other clients.
     Group(GroupCall),
     /// List the groups.
@@ -130,6 +137,12 @@ pub enum Reply {
     ListOffsets(Vec<Result<Option<FoundOffset>, ReadError>>),
     /// One result per log, in order: where it starts now.
     DeleteRecords(Vec<Result<Offset, ReadError>>),
+    /// One result per log, in order: the bytes of its records.
+    LogBytes(Vec<Result<u64, ReadError>>),
+    /// One result per query, in order.
+    EpochEnds(Vec<Result<EpochEnd, ReadError>>),
+    /// One result per log, in order.
+    ActiveProducers(Vec<Result<Vec<ActiveProducer>, ReadError>>),
     /// What the group says.
     Group(Answer),
     /// The shard's groups.
@@ -230,6 +243,13 @@ pub enum Proposal {
         /// Whether to change it or only to say whether it could be changed.
         mode: ProposalMode,
     },
+    /// More partitions for a topic.
+    CreatePartitions {
+        /// What is wanted.
+        request: CreatePartitions,
+        /// Whether to make them or only to say whether they could be made.
+        mode: ProposalMode,
+    },
     /// The end of a topic.
     DeleteTopic(DeleteTopic),
     /// The next block of producer ids.
@@ -254,6 +274,8 @@ pub enum Decision {
     TopicCreated(PlannedTopic),
     /// The topic is configured so.
     TopicAltered,
+    /// The partitions are there.
+    PartitionsCreated,
     /// The topic is gone.
     TopicDeleted {
         /// Its id.
@@ -380,6 +402,17 @@ pub struct DeleteTarget {
     pub partition: PartitionId,
     /// The first offset that stays; `None` is the high watermark.
     pub before: Option<Offset>,
+}
+
+/// The question where the records of a leader end, and of those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochQuery {
+    /// The log.
+    pub partition: PartitionId,
+    /// Of which epoch. Invariant: not negative, and not above `leader_epoch`.
+    pub epoch: LeaderEpoch,
+    /// Epoch in which this broker leads the partition.
+    pub leader_epoch: LeaderEpoch,
 }
 
 /// What was found for an [`OffsetQuery`].

@@ -103,6 +103,10 @@ impl<E: Env> Disk for RecordingDisk<E> {
         Ok(self.note.nature.scope)
     }
 
+    async fn capacity_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.inner.disk().capacity_bytes(path).await
+    }
+
     async fn available_bytes(&self, path: &Path) -> io::Result<u64> {
         self.inner.disk().available_bytes(path).await
     }

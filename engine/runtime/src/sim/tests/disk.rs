@@ -99,6 +99,7 @@ fn a_full_disk_refuses_and_removal_frees() {
         assert_eq!(disk.available_bytes(Path::new("/")).await.unwrap(), 2 * 4096, "still open");
         drop(file);
         assert_eq!(disk.available_bytes(Path::new("/")).await.unwrap(), 8 * 4096);
+        assert_eq!(disk.capacity_bytes(Path::new("/")).await.unwrap(), 8 * 4096, "whatever is on it");
         let file = create(&env, "next").await;
         write(disk, &file, 0, 8, 1).await.unwrap();
     });
