@@ -58,6 +58,7 @@ fn each_seed_of(seeds: std::ops::Range<u64>, scenario: impl AsyncFn(&World)) {
 }
 
 /// Runs a scenario with each seed, on a broker of one shard and on one of two.
+#[expect(clippy::needless_pass_by_value, reason = "a closure reads better by value")]
 fn each_shard_count(scenario: impl AsyncFn(&World, &str)) {
     for shards in ["millrace.shards=1", "millrace.shards=2"] {
         each_seed(async |world| scenario(world, shards).await);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use millrace_compat::{Broker, java};
+use millrace_compat::{Broker, Kcat, java};
 
 /// What `kafka-configs --describe` says of `topic`, without its first line.
 fn described(broker: &Broker, topic: &str) -> Vec<String> {
@@ -66,4 +66,53 @@ fn records_are_deleted_up_to_an_offset() {
         let told = java::tool(broker.address(), "GetOffsetShell", &["--topic", "weather", "--time", time], "").text();
         assert_eq!(told, "weather:0:5\n");
     }
+}
+
+#[test]
+fn a_topic_gets_more_partitions() {
+    let mut broker = Broker::start();
+    let address = broker.address().to_owned();
+    let topics = |arguments: &[&str]| java::tool(&address, "TopicCommand", arguments, "");
+    topics(&["--create", "--topic", "weather", "--partitions", "2"]).text();
+    let kcat = Kcat::new(&address);
+    kcat.produce("weather", &["-p", "1"], "old\n");
+    assert_eq!(topics(&["--alter", "--topic", "weather", "--partitions", "5"]).text(), "");
+    kcat.produce("weather", &["-p", "4"], "new\n");
+    for fewer in ["5", "3"] {
+        let refused = topics(&["--alter", "--topic", "weather", "--partitions", fewer]);
+        assert!(!refused.status.success());
+        let told = String::from_utf8_lossy(&refused.stdout);
+        assert!(told.contains("topic \"weather\" has 5 partitions already"), "{told}");
+    }
+    // Another life of the broker knows the same.
+    broker.kill();
+    broker.start_again();
+    let described = topics(&["--describe", "--topic", "weather"]).text();
+    assert!(described.contains("PartitionCount: 5\tReplicationFactor: 1"), "{described}");
+    assert!(described.contains("Partition: 4\tLeader: 1\tReplicas: 1\tIsr: 1"), "{described}");
+    let read = String::from_utf8(kcat.read_all("weather", "%p|%s\n")).unwrap();
+    let mut records: Vec<_> = read.lines().collect();
+    records.sort_unstable();
+    assert_eq!(records, ["1|old", "4|new"]);
+}
+
+#[test]
+fn directories_are_described() {
+    let broker = Broker::start();
+    let kcat = Kcat::new(broker.address());
+    let size = |partition: &str| {
+        let asked = ["--describe", "--topic-list", "weather"];
+        let told = java::tool(broker.address(), "LogDirsCommand", &asked, "").text();
+        assert!(told.contains(&format!(r#""logDir":"{}""#, broker.data().display())), "{told}");
+        // Each partition is an object without further ones in it.
+        let objects = told.split(['{', '}']).find(|object| object.contains(&format!(r#""{partition}""#)));
+        let mut fields = objects.unwrap_or_else(|| panic!("{partition} in {told}")).split(',');
+        let size = fields.find_map(|field| field.strip_prefix(r#""size":"#));
+        size.unwrap_or_else(|| panic!("a size in {told}")).parse::<u64>().unwrap()
+    };
+    java::tool(broker.address(), "TopicCommand", &["--create", "--topic", "weather", "--partitions", "2"], "").text();
+    assert_eq!((size("weather-0"), size("weather-1")), (0, 0));
+    kcat.produce("weather", &["-p", "1"], format!("{}\n", "x".repeat(5000)));
+    assert_eq!(size("weather-0"), 0);
+    assert!((5000..5200).contains(&size("weather-1")), "{}", size("weather-1"));
 }
