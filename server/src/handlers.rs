@@ -16,6 +16,8 @@ pub mod produce;
 
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
@@ -255,6 +257,16 @@ impl<E: Env> Table<E> {
             serve: Serve::Control(|context, writer| Box::pin(offset_delete::handle(context, writer))),
         },
         Api { key: ApiKey::DescribeCluster, versions: versions(0, 2), serve: Serve::AtOnce(describe_cluster::handle) },
+        Api {
+            key: ApiKey::ConsumerGroupHeartbeat,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(consumer_group_heartbeat::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::ConsumerGroupDescribe,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(consumer_group_describe::handle(context, writer))),
+        },
     ];
 }
 

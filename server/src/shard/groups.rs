@@ -36,7 +36,7 @@ use super::router::{Answer as CallAnswer, ShardGone};
 use super::{Shard, Stage};
 use crate::config::GroupConfig;
 use crate::group::request::{Answer, ListedGroup};
-use crate::group::{Now, Outcome, Settings, Token};
+use crate::group::{Moment, Now, Outcome, Settings, Token};
 use crate::metadata::controller::{CreateTopic, OFFSETS_TOPIC, REPLICATION_FACTOR_MAX};
 use crate::metadata::image::Topic;
 
@@ -106,8 +106,9 @@ impl<E: Env> Groups<E> {
             return deliver(shard, token, Answer::Refused(ErrorCode::NotCoordinator));
         };
         let (now, room_bytes) = (now(shard), self.room_bytes());
-        let request = call.request;
-        let is_taken = seat.step(shard, |coordinator| coordinator.handle(now, token, request, room_bytes));
+        let (request, image) = (call.request, shard.image());
+        let at = Moment { now, image: &image };
+        let is_taken = seat.step(shard, |coordinator| coordinator.handle(at, token, request, room_bytes));
         if !is_taken {
             deliver(shard, token, Answer::Refused(ErrorCode::CoordinatorLoadInProgress));
         }
@@ -117,8 +118,9 @@ impl<E: Env> Groups<E> {
     pub fn cancel(&self, shard: &Shard<E>, token: Token, partition: i32, group: &str) {
         let seat = self.seats.borrow().get(&partition).cloned();
         if let Some(seat) = seat {
-            let now = now(shard);
-            seat.step(shard, |coordinator| coordinator.cancel(now, group, token));
+            let image = shard.image();
+            let at = Moment { now: now(shard), image: &image };
+            seat.step(shard, |coordinator| coordinator.cancel(at, group, token));
         }
     }
 
@@ -149,9 +151,10 @@ impl<E: Env> Groups<E> {
         let seats: Vec<_> = self.seats.borrow().values().cloned().collect();
         let mut next_ms = i64::MAX;
         for seat in seats {
-            let now = now(shard);
-            while seat.next_deadline_ms() <= now.steady_ms {
-                seat.step(shard, |coordinator| coordinator.expire(now));
+            let image = shard.image();
+            let at = Moment { now: now(shard), image: &image };
+            while seat.next_deadline_ms() <= at.now.steady_ms {
+                seat.step(shard, |coordinator| coordinator.expire(at));
             }
             next_ms = next_ms.min(seat.next_deadline_ms());
         }
