@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, Value};
 use super::{
-    Config, ConfigError, ConsumerGroupConfig, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig,
-    NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, ConsumerGroupConfig, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan,
+    MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.

@@ -6,6 +6,7 @@
 //! Invariant: a group without members, offsets and anything stored is not kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::wire::DecodeError;
@@ -17,8 +18,7 @@ use super::offsets::{Committed, Offsets};
 use super::protocol::{GROUP_BYTES, Group, Protocol};
 use super::records::{Record, Stored};
 use super::request::{
-    Answer, Beat, Commit, CommitOffset, Fetch, GroupRequest, Join, LeftMember, ListedGroup, Question,
-    TopicPartition,
+    Answer, Beat, Commit, CommitOffset, Fetch, GroupRequest, Join, LeftMember, ListedGroup, Question, TopicPartition,
 };
 use super::{Moment, Now, Outcome, Settings, Step, Token};
 
@@ -31,6 +31,8 @@ pub struct Coordinator {
     deadlines: BTreeSet<(i64, String)>,
     /// When expired offsets are looked for next.
     cleanup_ms: i64,
+    /// The group that this begins with; `None` for the first.
+    cleanup_from: Option<String>,
     /// Memory of all groups, roughly.
     bytes: usize,
 }
@@ -39,14 +41,14 @@ impl Coordinator {
     /// No groups yet.
     pub fn new(settings: Settings, now: Now) -> Self {
         let cleanup_ms = now.steady_ms.saturating_add(settings.offset_check_interval_ms);
-        Self { settings, groups: BTreeMap::new(), deadlines: BTreeSet::new(), cleanup_ms, bytes: 0 }
+        Self { settings, groups: BTreeMap::new(), deadlines: BTreeSet::new(), cleanup_ms, cleanup_from: None, bytes: 0 }
     }
 
     /// Takes a stored record in, while the partition is read back.
     pub fn replay(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), DecodeError> {
         let name = match Stored::parse(key, value)? {
             Stored::Offset(key, Some(value)) => {
-                let group = self.groups.entry(key.group.to_owned()).or_insert_with(Group::new);
+                let group = self.groups.entry(key.group.to_owned()).or_default();
                 group.offsets.commit(key.topic, key.partition, Committed::from_stored(&value));
                 key.group
             }
@@ -57,7 +59,7 @@ impl Coordinator {
                 key.group
             }
             Stored::Group(key, Some(value)) => {
-                let group = self.groups.entry(key.group.to_owned()).or_insert_with(Group::new);
+                let group = self.groups.entry(key.group.to_owned()).or_default();
                 group.protocol = Protocol::Classic(Classic::from_stored(&value));
                 key.group
             }
@@ -70,7 +72,7 @@ impl Coordinator {
                 key.group
             }
             Stored::Consumer(name, stored) => {
-                let group = self.groups.entry(name.to_owned()).or_insert_with(Group::new);
+                let group = self.groups.entry(name.to_owned()).or_default();
                 group.protocol.replay_consumer(&stored);
                 name
             }
@@ -176,8 +178,10 @@ impl Coordinator {
             group.protocol.expire(&mut step);
             self.settle(&name);
         } else if self.cleanup_ms <= now.steady_ms {
-            self.cleanup_ms = now.steady_ms.saturating_add(self.settings.offset_check_interval_ms);
             self.clean_up(now, &mut outcome);
+            if self.cleanup_from.is_none() {
+                self.cleanup_ms = now.steady_ms.saturating_add(self.settings.offset_check_interval_ms);
+            }
         }
         outcome
     }
@@ -209,15 +213,7 @@ impl Coordinator {
         self.bytes
     }
 
-    fn join(
-        &mut self,
-        at: Moment<'_>,
-        token: Token,
-        name: &str,
-        join: Join,
-        room_bytes: usize,
-        outcome: &mut Outcome,
-    ) {
+    fn join(&mut self, at: Moment<'_>, token: Token, name: &str, join: Join, room_bytes: usize, outcome: &mut Outcome) {
         let timeouts = self.settings.session_timeout_min_ms..=self.settings.session_timeout_max_ms;
         if !timeouts.contains(&join.session_timeout_ms) {
             return outcome.refuse(token, ErrorCode::InvalidSessionTimeout);
@@ -228,7 +224,7 @@ impl Coordinator {
         if bytes_of(&join.protocols) + new_bytes > room_bytes.saturating_add(known_bytes) {
             return outcome.refuse(token, ErrorCode::CoordinatorNotAvailable);
         }
-        let group = self.groups.entry(name.to_owned()).or_insert_with(Group::new);
+        let group = self.groups.entry(name.to_owned()).or_default();
         let mut step = at.step(&self.settings, name, outcome);
         if let Protocol::Consumer(consumer) = &group.protocol
             && consumer.is_deserted()
@@ -245,15 +241,7 @@ impl Coordinator {
     }
 
     /// A member of KIP-848 says what it says.
-    fn beat(
-        &mut self,
-        at: Moment<'_>,
-        token: Token,
-        name: &str,
-        beat: Beat,
-        room_bytes: usize,
-        outcome: &mut Outcome,
-    ) {
+    fn beat(&mut self, at: Moment<'_>, token: Token, name: &str, beat: Beat, room_bytes: usize, outcome: &mut Outcome) {
         if let Err(error) = consumer::heartbeat::check(&beat, &self.settings) {
             return outcome.refuse(token, error);
         }
@@ -261,7 +249,7 @@ impl Coordinator {
         if !is_joining && !self.groups.contains_key(name) {
             return outcome.refuse(token, ErrorCode::GroupIdNotFound);
         }
-        let group = self.groups.entry(name.to_owned()).or_insert_with(Group::new);
+        let group = self.groups.entry(name.to_owned()).or_default();
         match &mut group.protocol {
             Protocol::Consumer(consumer) => {
                 let mut step = at.step(&self.settings, name, outcome);
@@ -331,7 +319,7 @@ impl Coordinator {
         }
         let expire_unix_ms = commit.retention_ms.map(|retention_ms| now.unix_ms.saturating_add(retention_ms));
         let mut results = Vec::with_capacity(commit.offsets.len());
-        let group = self.groups.entry(name.to_owned()).or_insert_with(Group::new);
+        let group = self.groups.entry(name.to_owned()).or_default();
         for CommitOffset { place, topic_id, offset, leader_epoch, metadata } in commit.offsets {
             if metadata.len() > self.settings.offset_metadata_bytes_max {
                 results.push(ErrorCode::OffsetMetadataTooLarge);
@@ -410,11 +398,17 @@ impl Coordinator {
         }
     }
 
-    /// Removes expired offsets, and groups of which nothing is left.
+    /// Removes expired offsets, and groups of which nothing is left: of some groups, as many as take a bounded time unless one
+    /// alone takes longer.
     fn clean_up(&mut self, now: Now, outcome: &mut Outcome) {
         let retention_ms = self.settings.offset_retention_ms;
-        let names: Vec<_> = self.groups.keys().cloned().collect();
-        for name in names {
+        let mut next = self.cleanup_from.take();
+        for _ in 0..CLEANUP_GROUP_COUNT_MAX {
+            let from = next.map_or(Bound::Unbounded, Bound::Included);
+            let mut names = self.groups.range((from, Bound::Unbounded)).map(|(name, _)| name.clone());
+            let Some(name) = names.next() else { return };
+            next = names.next();
+            drop(names);
             let group = &self.groups[&name];
             let protocol = &group.protocol;
             if let Some(since) = protocol.unused_since() {
@@ -429,7 +423,14 @@ impl Coordinator {
             } else {
                 self.settle(&name);
             }
+            if next.is_none() {
+                return;
+            }
+            if outcome.records.len() >= CLEANUP_RECORD_COUNT_MAX {
+                break;
+            }
         }
+        self.cleanup_from = next;
     }
 
     /// Counts the group's memory and arms its deadline anew, or forgets it when there is nothing of it.
@@ -498,3 +499,8 @@ fn needs_name(question: &Question) -> bool {
         | Question::Delete => false,
     }
 }
+
+/// Groups whose offsets are looked at in one step.
+const CLEANUP_GROUP_COUNT_MAX: usize = 64;
+/// A step in which so much has expired ends with the group it is at.
+const CLEANUP_RECORD_COUNT_MAX: usize = 1024;

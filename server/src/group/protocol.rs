@@ -31,13 +31,15 @@ pub enum Protocol {
     Consumer(Consumer),
 }
 
-impl Group {
+impl Default for Group {
     /// A group without anything.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let protocol = Protocol::Classic(Classic::default());
         Self { protocol, offsets: Offsets::default(), armed_ms: None, bytes: 0 }
     }
+}
 
+impl Group {
     /// Memory of the group, roughly.
     pub fn count_bytes(&self, name: &str) -> usize {
         GROUP_BYTES + 2 * name.len() + self.protocol.bytes() + self.offsets.bytes()

@@ -17,13 +17,13 @@ use std::path::Path;
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::wire::Uuid;
 
+use super::assignor::Assignor;
 use super::coordinator::Coordinator;
 use super::records::{Record, Stored};
 use super::request::{
-    Answer, Commit, CommitOffset, Fetch, FetchedOffset, GroupRequest, Join, JoinProtocol, Leaver, Membership, Question, Sync,
-    TopicPartition, WantedOffset,
+    Answer, Commit, CommitOffset, Fetch, FetchedOffset, GroupRequest, Join, JoinProtocol, Leaver, Membership, Question,
+    Sync, TopicPartition, WantedOffset,
 };
-use super::assignor::Assignor;
 use super::{ConsumerSettings, MigrationPolicy, Moment, Now, Outcome, Settings, Token};
 use crate::metadata::Image;
 
@@ -137,7 +137,17 @@ impl Scene {
         let now = Now { steady_ms: 0, unix_ms: 1_000_000_000_000 };
         let coordinator = Coordinator::new(settings.clone(), now);
         let (stored, askers) = (BTreeMap::new(), Vec::new());
-        Self { coordinator, settings, image: Image::new(), now, stored, askers, id_count: 0, topic_count: 0, room_bytes: 1 << 20 }
+        Self {
+            coordinator,
+            settings,
+            image: Image::new(),
+            now,
+            stored,
+            askers,
+            id_count: 0,
+            topic_count: 0,
+            room_bytes: 1 << 20,
+        }
     }
 
     fn run(&mut self, command: &str) -> String {
@@ -299,7 +309,12 @@ impl Scene {
             "sync" => {
                 let part = |text: &str| {
                     let (member_id, assignment) = text.split_once(':').unwrap();
-                    (Self::id(member_id), assignment.as_bytes().repeat(words.number("times", 1)))
+                    let bytes = if assignment.contains('/') {
+                        consumer::encode_assignment(assignment)
+                    } else {
+                        assignment.as_bytes().repeat(words.number("times", 1))
+                    };
+                    (Self::id(member_id), bytes)
                 };
                 let assignments = words.list("assign").into_iter().map(part).collect();
                 let (protocol_type, protocol) = (words.option("type"), words.option("protocol"));
@@ -345,7 +360,11 @@ impl Scene {
     fn join(&mut self, words: &Words<'_>, member: Membership) -> Join {
         let protocols = words.option("protocols").unwrap_or_else(|| "range".to_owned());
         let topics = words.list("topics");
-        let metadata = if topics.is_empty() { words.text("meta").into_bytes() } else { self.subscription(&topics, &words.list("owned")) };
+        let metadata = if topics.is_empty() {
+            words.text("meta").into_bytes()
+        } else {
+            consumer::subscription(&topics, &words.list("owned"))
+        };
         let protocol = |name: &str| JoinProtocol { name: name.to_owned(), metadata: metadata.clone() };
         let protocols = protocols.split(',').filter(|name| !name.is_empty()).map(protocol).collect();
         let version = words.number("version", 9);

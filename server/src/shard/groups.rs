@@ -26,7 +26,7 @@ use futures_util::future::select;
 use millrace_engine::model::{PartitionId, TopicId};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{Event, OneshotReceiver};
-use millrace_runtime::{Clock, Env, TaskClass};
+use millrace_runtime::{Clock, Env, TaskClass, Tasks};
 
 use self::seat::Seat;
 use super::budget::Budget;
@@ -146,15 +146,18 @@ impl<E: Env> Groups<E> {
         }
     }
 
-    /// Does what is due at every seat; gives when something is due next.
-    fn expire(&self, shard: &Shard<E>) -> i64 {
+    /// Does what is due at every seat, with a pause after each step; gives when something is due next.
+    async fn expire(&self, shard: &Shard<E>) -> i64 {
         let seats: Vec<_> = self.seats.borrow().values().cloned().collect();
         let mut next_ms = i64::MAX;
         for seat in seats {
-            let image = shard.image();
-            let at = Moment { now: now(shard), image: &image };
-            while seat.next_deadline_ms() <= at.now.steady_ms {
-                seat.step(shard, |coordinator| coordinator.expire(at));
+            while seat.next_deadline_ms() <= now(shard).steady_ms {
+                {
+                    let image = shard.image();
+                    let at = Moment { now: now(shard), image: &image };
+                    seat.step(shard, |coordinator| coordinator.expire(at));
+                }
+                shard.env().tasks().yield_now().await;
             }
             next_ms = next_ms.min(seat.next_deadline_ms());
         }
@@ -171,7 +174,7 @@ pub fn start<E: Env>(shard: &Shard<E>) {
             let version = groups.earlier.version();
             // While this runs nobody has to wake it.
             groups.sleeps_until_ms.set(i64::MIN);
-            let until_ms = groups.expire(&own);
+            let until_ms = groups.expire(&own).await;
             groups.sleeps_until_ms.set(until_ms);
             let pause_ms = until_ms.saturating_sub(now(&own).steady_ms);
             let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0)).min(SLEEP_MAX);

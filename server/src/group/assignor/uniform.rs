@@ -64,7 +64,8 @@ fn trim(work: &Work<'_>, parts: &mut [BTreeSet<IdPartition>]) {
 /// Gives away what nobody has. Topics with few readers go first: their readers have the least choice.
 fn fill(work: &Work<'_>, parts: &mut [BTreeSet<IdPartition>]) {
     let taken: BTreeSet<_> = parts.iter().flatten().copied().collect();
-    let mut topics: Vec<_> = work.read_topics().into_iter().map(|topic_id| (work.readers(topic_id), topic_id)).collect();
+    let mut topics: Vec<_> =
+        work.read_topics().into_iter().map(|topic_id| (work.readers(topic_id), topic_id)).collect();
     topics.sort_by_key(|(readers, topic_id)| (readers.len(), *topic_id));
     for (readers, topic_id) in topics {
         let mut free = work.partitions(topic_id).filter(|place| !taken.contains(place)).peekable();

@@ -44,10 +44,7 @@ impl Subscription {
 }
 
 /// Partitions by the ids of their topics; those of topics that are gone are left out.
-pub(super) fn identify<'a>(
-    topics: impl Iterator<Item = (&'a str, &'a [i32])>,
-    image: &Image,
-) -> BTreeSet<IdPartition> {
+pub(super) fn identify<'a>(topics: impl Iterator<Item = (&'a str, &'a [i32])>, image: &Image) -> BTreeSet<IdPartition> {
     let mut places = BTreeSet::new();
     for (name, partitions) in topics {
         let Some(topic) = image.find_topic_by_name(name) else { continue };
@@ -105,10 +102,7 @@ impl Consumer {
             regex: None,
             rebalance_timeout_ms: join.rebalance_timeout_ms,
             assignor: None,
-            classic: Some(ClassicProfile {
-                session_timeout_ms: join.session_timeout_ms,
-                protocols: join.protocols,
-            }),
+            classic: Some(ClassicProfile { session_timeout_ms: join.session_timeout_ms, protocols: join.protocols }),
         };
         let is_changed = self.set_profile(step, &member_id, profile) || is_new;
         self.follow(step, is_changed);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use millrace_protocol::error_code::ErrorCode;
 
-use super::member::{Current, JOIN_EPOCH, LEAVE_EPOCH, MEMBER_BYTES, MemberState, PARTITION_BYTES, Profile, STATIC_LEAVE_EPOCH};
+use super::member::{
+    Current, JOIN_EPOCH, LEAVE_EPOCH, MEMBER_BYTES, MemberState, PARTITION_BYTES, Profile, STATIC_LEAVE_EPOCH,
+};
 use super::{Consumer, subscription};
 use crate::group::assignor::Assignor;
 use crate::group::request::{Answer, Beat, Beaten, IdPartition};
@@ -193,8 +195,7 @@ impl Consumer {
             // What it was to give back it does not read any more; the rest is kept for whoever comes in its place.
             let assigned = member.current.assigned.clone();
             let (epoch, previous_epoch) = (STATIC_LEAVE_EPOCH, member.current.epoch);
-            let current =
-                Current { epoch, previous_epoch, state: MemberState::Stable, assigned, ..Current::default() };
+            let current = Current { epoch, previous_epoch, state: MemberState::Stable, assigned, ..Current::default() };
             self.set_current(&beat.member_id, current);
             self.members.get_mut(&beat.member_id).expect("it was there").revoke_until_ms = None;
             self.store_current(step, &beat.member_id);

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_protocol::group_data::consumer_protocol_assignment::ConsumerProtocolAssignment;
 use millrace_protocol::wire::Reader;
 
+use super::Consumer;
 use super::classic_member::{Subscription, encode_assignment, identify};
 use super::member::{ClassicProfile, Current, Member, MemberState, Profile};
-use super::Consumer;
+use crate::group::Step;
 use crate::group::classic::member::{Member as ClassicMember, Waits};
 use crate::group::classic::{CONSUMER, Classic};
 use crate::group::records::Record;
 use crate::group::request::IdPartition;
-use crate::group::Step;
 use crate::metadata::Image;
 
 impl Consumer {
@@ -24,7 +24,9 @@ impl Consumer {
         let settings = &step.settings.consumer;
         if classic.is_deserted() {
             // Nobody notices, whatever kind of group it was.
-            step.outcome.records.push(Record::group(step.group, None));
+            if !classic.is_blank() {
+                step.outcome.records.push(Record::group(step.group, None));
+            }
             return Some(Self::default());
         }
         let is_small = classic.members().len() <= settings.member_count_max;

@@ -28,9 +28,8 @@ pub(super) struct Wanted<'a> {
 pub(super) fn reconcile(current: &Current, wanted: Wanted<'_>, is_free: impl Fn(&IdPartition) -> bool) -> Current {
     match current.state {
         MemberState::Stable if current.epoch == wanted.epoch => current.clone(),
-        MemberState::Stable | MemberState::UnreleasedPartitions => advance(current, wanted, is_free),
         MemberState::UnrevokedPartitions if owns_any(wanted.owned, &current.revoking) => current.clone(),
-        MemberState::UnrevokedPartitions => advance(current, wanted, is_free),
+        _ => advance(current, wanted, is_free),
     }
 }
 

@@ -222,7 +222,8 @@ fn current(value: &CurrentValue) -> Current {
 fn with_epochs(places: &BTreeMap<IdPartition, i32>) -> Vec<TopicPartitions> {
     let topics: BTreeSet<_> = places.keys().map(|place| place.topic_id).collect();
     let topic = |topic_id| {
-        let (first, last) = (IdPartition { topic_id, partition: i32::MIN }, IdPartition { topic_id, partition: i32::MAX });
+        let (first, last) =
+            (IdPartition { topic_id, partition: i32::MIN }, IdPartition { topic_id, partition: i32::MAX });
         let (partitions, epochs) = places.range(first..=last).map(|(place, epoch)| (place.partition, *epoch)).unzip();
         TopicPartitions { topic_id, partitions, assignment_epochs: Some(epochs) }
     };

@@ -60,10 +60,12 @@ impl Scene {
             Some(_) => Some(words.list("owned").into_iter().filter(|text| !text.is_empty()).map(place).collect()),
             None => is_joining.then(BTreeSet::new),
         };
-        let names = words.option("names").map(|_| words.list("names").into_iter().map(str::to_owned).collect());
+        let names = words
+            .option("names")
+            .map(|_| words.list("names").into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect());
         let rebalance_timeout_ms = words.option("rebalance").map(|text| text.parse().unwrap());
         let version = words.number("version", 1);
-        let fresh_id = format!("made-{}", self.fresh_id());
+        let fresh_id = if version == 0 { format!("made-{}", self.fresh_id()) } else { String::new() };
         Beat {
             member_id: words.option("id").unwrap_or_else(|| if version == 0 { "" } else { words.name }.to_owned()),
             epoch,
@@ -80,21 +82,20 @@ impl Scene {
             fresh_id,
         }
     }
+}
 
-    /// What a classic consumer says that reads these topics and has these partitions.
-    pub(super) fn subscription(&self, topics: &[&str], owned: &[&str]) -> Vec<u8> {
-        let owned = owned.iter().map(|text| {
-            let (topic, partition) = text.split_once('/').unwrap();
-            TopicPartition { topic, partitions: vec![partition.parse().unwrap()] }
-        });
-        let owned_partitions = owned.collect();
-        let subscription =
-            ConsumerProtocolSubscription { topics: topics.to_vec(), owned_partitions, ..Default::default() };
-        let mut writer = Writer::new();
-        writer.write_i16(1);
-        subscription.encode(&mut writer, 1).unwrap();
-        writer.into_bytes()
-    }
+/// What a classic consumer says that reads these topics and has these partitions.
+pub(super) fn subscription(topics: &[&str], owned: &[&str]) -> Vec<u8> {
+    let owned = owned.iter().map(|text| {
+        let (topic, partition) = text.split_once('/').unwrap();
+        TopicPartition { topic, partitions: vec![partition.parse().unwrap()] }
+    });
+    let owned_partitions = owned.collect();
+    let subscription = ConsumerProtocolSubscription { topics: topics.to_vec(), owned_partitions, ..Default::default() };
+    let mut writer = Writer::new();
+    writer.write_i16(1);
+    subscription.encode(&mut writer, 1).unwrap();
+    writer.into_bytes()
 }
 
 fn place(text: &str) -> IdPartition {
@@ -125,6 +126,20 @@ pub(super) fn describe(described: &ConsumerDescription) -> String {
     });
     let ConsumerDescription { state, epoch, assignment_epoch, assignor, .. } = described;
     format!("{state} epoch {epoch} assignment {assignment_epoch} {assignor}{}", members.collect::<String>())
+}
+
+/// `weather/0+weather/1` as a consumer reads it.
+pub(super) fn encode_assignment(text: &str) -> Vec<u8> {
+    use millrace_protocol::group_data::consumer_protocol_assignment::TopicPartition;
+    let places = text.split('+').map(|place| {
+        let (topic, partition) = place.split_once('/').unwrap();
+        TopicPartition { topic, partitions: vec![partition.parse().unwrap()] }
+    });
+    let assignment = ConsumerProtocolAssignment { assigned_partitions: places.collect(), user_data: None };
+    let mut writer = Writer::new();
+    writer.write_i16(0);
+    assignment.encode(&mut writer, 0).unwrap();
+    writer.into_bytes()
 }
 
 pub(super) fn describe_assignment(bytes: &[u8]) -> String {

@@ -143,7 +143,11 @@ impl World {
         });
         let client = &mut self.clients[index];
         match answer {
-            Answer::Beaten(_) if is_lost => None,
+            // A client whose request was not answered says everything with the next one, and so is told everything.
+            _ if is_lost => {
+                client.is_told = false;
+                None
+            }
             Answer::Beaten(beaten) => {
                 client.epoch = beaten.epoch;
                 client.is_told = true;
