@@ -44,7 +44,7 @@ impl Member {
     /// Is heard of, and reads what it is told to from then on.
     async fn beat(&mut self) -> Result<(), ErrorCode> {
         let partitions: Vec<_> = self.owned.iter().copied().collect();
-        let owned = (!partitions.is_empty()).then(|| RequestTopicPartitions { topic_id: self.topic, partitions });
+        let owned = (!partitions.is_empty()).then_some(RequestTopicPartitions { topic_id: self.topic, partitions });
         let is_joining = self.epoch == 0;
         let request = ConsumerGroupHeartbeatRequest {
             group_id: "readers",

@@ -1,4 +1,6 @@
 //! The rows of the table of configuration keys, in the order of [`Key`]. Nothing but the table.
+//!
+//! Length: a row takes eight lines, and a table is read in one place.
 
 use super::{Change, Key, Kind, Row};
 
