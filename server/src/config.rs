@@ -178,6 +178,23 @@ pub struct GroupConfig {
     pub replication_factor: i16,
     /// Its segments.
     pub segment_bytes: u64,
+    /// Groups of KIP-848.
+    pub consumer: ConsumerGroupConfig,
+}
+
+/// Consumer groups whose coordinator shares out the partitions (KIP-848).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerGroupConfig {
+    /// A member is gone after this long without a word. Invariant: `>= 1`.
+    pub session_timeout_ms: i32,
+    /// How often members are to be heard of. Invariant: at most the session timeout.
+    pub heartbeat_interval_ms: i32,
+    /// Members of one group. Invariant: `>= 1`.
+    pub member_count_max: usize,
+    /// Ways to share out partitions. Invariant: not empty, words of the row.
+    pub assignors: Vec<String>,
+    /// Which groups become groups of the other protocol. Invariant: a word of the row.
+    pub migration_policy: String,
 }
 
 /// The broker's own messages.

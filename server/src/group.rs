@@ -7,8 +7,9 @@
 //!
 //! - `request`: what is asked of a group and what it answers; owned, because it crosses shards.
 //! - `coordinator`: all groups of one partition of `__consumer_offsets`; finds the group, keeps the deadlines.
-//! - `classic`: the members of a group that rebalances by JoinGroup and SyncGroup. A group of another protocol (KIP-848)
-//!   becomes another variant of [`coordinator::Protocol`].
+//! - `protocol`: one group, whatever protocol its members share their work by.
+//! - `classic`: the members of a group that rebalances by JoinGroup and SyncGroup.
+//! - `consumer`: the members of a group whose coordinator shares out the partitions (KIP-848), by an `assignor`.
 //! - `offsets`: what a group has committed, and when that expires.
 //! - `records`: the bytes of all this in `__consumer_offsets`, which are Kafka's.
 //!
@@ -16,9 +17,12 @@
 //! sends no answer before the records of that step and of every step before it are durable. When they cannot be stored,
 //! the caller throws the coordinator away and reads the partition again.
 
+pub mod assignor;
 pub mod classic;
+pub mod consumer;
 pub mod coordinator;
 pub mod offsets;
+pub mod protocol;
 pub mod records;
 pub mod request;
 
@@ -26,9 +30,11 @@ use std::time::Duration;
 
 use millrace_protocol::error_code::ErrorCode;
 
+use self::assignor::Assignor;
 use self::records::Record;
 use self::request::Answer;
 use crate::config::GroupConfig;
+use crate::metadata::Image;
 
 /// What time it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,58 @@ pub struct Settings {
     pub offset_check_interval_ms: i64,
     /// Largest value of a stored record.
     pub record_bytes_max: usize,
+    /// Rules of groups of KIP-848.
+    pub consumer: ConsumerSettings,
+}
+
+/// The rules of groups of KIP-848 that are configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerSettings {
+    /// A member is gone after this long without a word.
+    pub session_timeout_ms: i32,
+    /// How often members are to be heard of.
+    pub heartbeat_interval_ms: i32,
+    /// Members of one group.
+    pub member_count_max: usize,
+    /// Ways to share out partitions that members may ask for. Invariant: not empty; the first is the default.
+    pub assignors: Vec<Assignor>,
+    /// Which groups become groups of the other protocol while they have members.
+    pub migration: MigrationPolicy,
+}
+
+/// Which groups become groups of the other protocol while they have members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// Both kinds.
+    Bidirectional,
+    /// Classic ones.
+    Upgrade,
+    /// Those of KIP-848.
+    Downgrade,
+    /// None.
+    Disabled,
+}
+
+impl MigrationPolicy {
+    /// The one of this name; a name that is none's means none.
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "bidirectional" => Self::Bidirectional,
+            "upgrade" => Self::Upgrade,
+            "downgrade" => Self::Downgrade,
+            _ => Self::Disabled,
+        }
+    }
+
+    /// Whether classic groups become groups of KIP-848.
+    pub fn may_upgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Upgrade)
+    }
+
+    /// Whether groups of KIP-848 become classic ones.
+    pub fn may_downgrade(self) -> bool {
+        matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
 }
 
 impl Settings {
@@ -82,6 +140,13 @@ impl Settings {
             offset_retention_ms: milliseconds(config.offset_retention),
             offset_check_interval_ms: milliseconds(config.offset_check_interval).max(1),
             record_bytes_max: config.record_bytes_max,
+            consumer: ConsumerSettings {
+                session_timeout_ms: config.consumer.session_timeout_ms,
+                heartbeat_interval_ms: config.consumer.heartbeat_interval_ms,
+                member_count_max: config.consumer.member_count_max,
+                assignors: config.consumer.assignors.iter().filter_map(|name| Assignor::parse(name)).collect(),
+                migration: MigrationPolicy::parse(&config.consumer.migration_policy),
+            },
         }
     }
 }
@@ -101,9 +166,28 @@ impl Outcome {
     }
 }
 
+/// What holds while a step is taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Now,
+    /// The topics there are.
+    pub image: &'a Image,
+}
+
+impl<'a> Moment<'a> {
+    fn step<'s>(self, settings: &'s Settings, group: &'s str, outcome: &'s mut Outcome) -> Step<'s>
+    where
+        'a: 's,
+    {
+        Step { now: self.now, image: self.image, settings, group, outcome }
+    }
+}
+
 /// What a group is told besides what it decides on.
 struct Step<'a> {
     now: Now,
+    image: &'a Image,
     settings: &'a Settings,
     group: &'a str,
     outcome: &'a mut Outcome,

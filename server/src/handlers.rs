@@ -17,6 +17,8 @@ pub mod produce;
 
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -295,6 +297,16 @@ impl<E: Env> Table<E> {
             key: ApiKey::DescribeProducers,
             versions: versions(0, 0),
             serve: Serve::Control(|context, writer| Box::pin(describe_producers::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::ConsumerGroupHeartbeat,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(consumer_group_heartbeat::handle(context, writer))),
+        },
+        Api {
+            key: ApiKey::ConsumerGroupDescribe,
+            versions: versions(0, 1),
+            serve: Serve::Control(|context, writer| Box::pin(consumer_group_describe::handle(context, writer))),
         },
         Api {
             key: ApiKey::ListConfigResources,

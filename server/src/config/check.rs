@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, Value};
 use super::{
-    Config, ConfigError, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig,
-    NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, ConsumerGroupConfig, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan,
+    MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -341,12 +341,26 @@ fn check_retention(settings: &Settings, errors: &mut Vec<ConfigError>) {
     }
 }
 
-/// The shortest session timeout is not longer than the longest.
+/// Timeouts of groups are within their bounds, and members are to be heard of before they count as gone.
 fn check_sessions(settings: &Settings, errors: &mut Vec<ConfigError>) {
-    let (min, max) = (settings.number::<i64>(Key::GroupSessionMin), settings.number(Key::GroupSessionMax));
-    if min > max {
-        let (first, second) = (keys::row(Key::GroupSessionMin).name, keys::row(Key::GroupSessionMax).name);
-        errors.push(ConfigError::Clash { first, second, why: format!("{min} is more than {max}") });
+    let pairs = [
+        (Key::GroupSessionMin, Key::GroupSessionMax),
+        (Key::ConsumerSessionMin, Key::ConsumerSession),
+        (Key::ConsumerSession, Key::ConsumerSessionMax),
+        (Key::ConsumerHeartbeatMin, Key::ConsumerHeartbeat),
+        (Key::ConsumerHeartbeat, Key::ConsumerHeartbeatMax),
+        (Key::ConsumerHeartbeat, Key::ConsumerSession),
+    ];
+    for (lesser, greater) in pairs {
+        let (least, most) = (settings.number::<i64>(lesser), settings.number(greater));
+        if least > most {
+            let (first, second) = (keys::row(lesser).name, keys::row(greater).name);
+            errors.push(ConfigError::Clash { first, second, why: format!("{least} is more than {most}") });
+        }
+    }
+    if parse::parse_list(settings.text(Key::ConsumerAssignors)).next().is_none() {
+        let (first, second) = (keys::row(Key::ConsumerAssignors).name, keys::row(Key::ConsumerSizeMax).name);
+        errors.push(ConfigError::Clash { first, second, why: "groups need an assignor".to_owned() });
     }
 }
 
@@ -418,6 +432,13 @@ fn check_groups(settings: &Settings, message_bytes_max: u32) -> GroupConfig {
         partition_count: settings.number(Key::OffsetsPartitionCount),
         replication_factor: settings.number(Key::OffsetsReplicationFactor),
         segment_bytes: settings.number(Key::OffsetsSegmentBytes),
+        consumer: ConsumerGroupConfig {
+            session_timeout_ms: settings.number(Key::ConsumerSession),
+            heartbeat_interval_ms: settings.number(Key::ConsumerHeartbeat),
+            member_count_max: settings.number(Key::ConsumerSizeMax),
+            assignors: parse::parse_list(settings.text(Key::ConsumerAssignors)).map(str::to_owned).collect(),
+            migration_policy: settings.text(Key::ConsumerMigration).to_owned(),
+        },
     }
 }
 

@@ -90,6 +90,24 @@ pub enum Key {
     GroupSessionMax,
     /// `group.max.size`
     GroupSizeMax,
+    /// `group.consumer.session.timeout.ms`
+    ConsumerSession,
+    /// `group.consumer.min.session.timeout.ms`
+    ConsumerSessionMin,
+    /// `group.consumer.max.session.timeout.ms`
+    ConsumerSessionMax,
+    /// `group.consumer.heartbeat.interval.ms`
+    ConsumerHeartbeat,
+    /// `group.consumer.min.heartbeat.interval.ms`
+    ConsumerHeartbeatMin,
+    /// `group.consumer.max.heartbeat.interval.ms`
+    ConsumerHeartbeatMax,
+    /// `group.consumer.max.size`
+    ConsumerSizeMax,
+    /// `group.consumer.assignors`
+    ConsumerAssignors,
+    /// `group.consumer.migration.policy`
+    ConsumerMigration,
     /// `offset.metadata.max.bytes`
     OffsetMetadataMax,
     /// `offsets.retention.minutes`

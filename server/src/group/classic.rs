@@ -11,9 +11,11 @@
 //!
 //! - `member`: one member, and what it waits for.
 //! - `join`, `sync`: the requests of these names; `rebalance`: from one generation to the next; `deadlines`: who is late.
+//! - `handover`: to and from a group of KIP-848.
 
 mod deadlines;
-mod join;
+mod handover;
+pub mod join;
 pub mod member;
 mod rebalance;
 mod sync;
@@ -412,7 +414,7 @@ impl Classic {
 }
 
 /// The kind of group that consumers make.
-const CONSUMER: &str = "consumer";
+pub const CONSUMER: &str = "consumer";
 /// Memory of a name besides its letters.
 const NAME_BYTES: usize = 64;
 /// Memory of an id that was given out.

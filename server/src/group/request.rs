@@ -2,6 +2,8 @@
 //!
 //! An answer carries Kafka's error codes, because the protocol of groups consists of them: a member acts on the code.
 
+use std::collections::BTreeSet;
+
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::wire::Uuid;
 
@@ -23,14 +25,18 @@ pub enum Question {
     Sync(Sync),
     /// I am still here.
     Heartbeat(Membership),
+    /// I join, am still here, read other topics, have given partitions back, or go: what is mine now (KIP-848)?
+    Beat(Box<Beat>),
     /// These members go.
     Leave(Vec<Leaver>),
     /// This is how far we have read.
     Commit(Commit),
-    /// How far have we read? `None` asks for everything.
-    Fetch(Option<Vec<WantedOffset>>),
-    /// Who is in it?
+    /// How far have we read?
+    Fetch(Fetch),
+    /// Who is in it? Of a group of the classic protocol.
     Describe,
+    /// The same of a group of KIP-848.
+    DescribeConsumer,
     /// The group is to go, with its offsets.
     Delete,
     /// These offsets are to go.
@@ -73,6 +79,46 @@ pub struct JoinProtocol {
     pub metadata: Vec<u8>,
 }
 
+/// A heartbeat of KIP-848: what is `None` is as before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Who says so; empty for somebody new whose id the coordinator makes.
+    pub member_id: String,
+    /// The epoch that the member knows; 0 joins, -1 leaves, -2 leaves and keeps the place of a static member.
+    pub epoch: i32,
+    /// The name by which a static member is known across restarts.
+    pub instance_id: Option<String>,
+    /// Where its machine stands.
+    pub rack_id: Option<String>,
+    /// The client's name for itself.
+    pub client_id: String,
+    /// Where it is.
+    pub client_host: String,
+    /// How long it may take to give partitions back.
+    pub rebalance_timeout_ms: Option<i32>,
+    /// Topics that it reads.
+    pub names: Option<BTreeSet<String>>,
+    /// Topics that it reads besides, by a regular expression; an empty one takes the former back.
+    pub regex: Option<String>,
+    /// How it wants partitions shared out.
+    pub assignor: Option<String>,
+    /// What it reads now.
+    pub owned: Option<BTreeSet<IdPartition>>,
+    /// Whether members make their ids themselves (KIP-1082).
+    pub makes_own_id: bool,
+    /// Becomes a new member's id. Invariant: never the same twice.
+    pub fresh_id: String,
+}
+
+/// A partition by the id of its topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdPartition {
+    /// The topic's id.
+    pub topic_id: Uuid,
+    /// Index in it.
+    pub partition: i32,
+}
+
 /// Who a member says it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
@@ -113,8 +159,8 @@ pub struct Commit {
     pub member: Membership,
     /// How long to keep them; `None` is as long as the broker does.
     pub retention_ms: Option<i64>,
-    /// What to do about a generation of a group that is not there: newer clients know `GROUP_ID_NOT_FOUND`.
-    pub knows_missing_group: bool,
+    /// Whether the client knows epochs (KIP-848), and with them `GROUP_ID_NOT_FOUND` and `STALE_MEMBER_EPOCH`.
+    pub knows_epochs: bool,
     /// The offsets.
     pub offsets: Vec<CommitOffset>,
 }
@@ -132,6 +178,15 @@ pub struct CommitOffset {
     pub leader_epoch: i32,
     /// The consumer's own note.
     pub metadata: String,
+}
+
+/// A question for offsets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fetch {
+    /// Who asks, and the epoch it knows; `None` is somebody who is no member, or does not say.
+    pub member: Option<(String, i32)>,
+    /// Which offsets; `None` asks for everything.
+    pub wanted: Option<Vec<WantedOffset>>,
 }
 
 /// A partition by the name of its topic: names are what is stored.
@@ -168,6 +223,8 @@ pub enum Answer {
     Synced(Synced),
     /// Heard.
     Alive,
+    /// Heard, and what is yours.
+    Beaten(Beaten),
     /// What became of each, in order.
     Left(Vec<LeftMember>),
     /// What became of each offset, in order.
@@ -176,6 +233,8 @@ pub enum Answer {
     Fetched(Vec<FetchedOffset>),
     /// Who is in it.
     Described(Description),
+    /// Who is in it, if it is of KIP-848.
+    ConsumerDescribed(ConsumerDescription),
     /// It is gone.
     Deleted,
     /// What became of each, in order.
@@ -221,6 +280,19 @@ pub struct Synced {
     pub protocol: String,
     /// The part.
     pub assignment: Vec<u8>,
+}
+
+/// What a member of KIP-848 is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Beaten {
+    /// Who it is.
+    pub member_id: String,
+    /// The epoch it is in.
+    pub epoch: i32,
+    /// How often it is to be heard of; 0 when it is gone.
+    pub interval_ms: i32,
+    /// What it is to read; `None` is as before.
+    pub assigned: Option<BTreeSet<IdPartition>>,
 }
 
 /// What became of a member that goes.
@@ -275,6 +347,48 @@ pub struct DescribedMember {
     pub metadata: Vec<u8>,
     /// Its part; empty unless the group is stable.
     pub assignment: Vec<u8>,
+}
+
+/// What ConsumerGroupDescribe shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConsumerDescription {
+    /// Kafka's name of the state.
+    pub state: &'static str,
+    /// How often the group has changed.
+    pub epoch: i32,
+    /// As of which epoch its partitions are shared out.
+    pub assignment_epoch: i32,
+    /// How they are.
+    pub assignor: &'static str,
+    /// Everybody.
+    pub members: Vec<DescribedConsumer>,
+}
+
+/// What ConsumerGroupDescribe shows of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescribedConsumer {
+    /// Its id.
+    pub member_id: String,
+    /// Its name, if it is a static member.
+    pub instance_id: Option<String>,
+    /// Where its machine stands.
+    pub rack_id: Option<String>,
+    /// The epoch it is in.
+    pub epoch: i32,
+    /// The client's name for itself.
+    pub client_id: String,
+    /// Where it is.
+    pub client_host: String,
+    /// Topics that it reads.
+    pub names: Vec<String>,
+    /// Those it reads by a regular expression.
+    pub regex: Option<String>,
+    /// What it has.
+    pub assigned: Vec<IdPartition>,
+    /// What it is to have.
+    pub target: Vec<IdPartition>,
+    /// Whether it speaks the classic protocol.
+    pub is_classic: bool,
 }
 
 /// What ListGroups shows of a group.

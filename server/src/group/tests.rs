@@ -3,8 +3,11 @@
 //! A scenario is a file in `testdata/groups`: a command, a line of dashes, what it leads to, an empty line. `UPDATE=1`
 //! rewrites the expected output. A command is a verb, the name of who asks, and `key=value` words; see [`Scene::run`].
 //! Member ids are written `name#n`: the client's name and the number of the id that was made. After every command the
-//! coordinator that reads the stored records back must know the same offsets.
+//! coordinator that reads the stored records back must know the same offsets, and the same of a group of KIP-848. Topics are
+//! made by `topic`; a partition of the first one is written `1/0` where it goes by the topic's id.
 
+mod consumer;
+mod consumer_random;
 mod random;
 
 use std::collections::BTreeMap;
@@ -12,15 +15,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use millrace_protocol::error_code::ErrorCode;
-use millrace_protocol::wire::{Uuid, Writer};
+use millrace_protocol::wire::Uuid;
 
+use super::assignor::Assignor;
 use super::coordinator::Coordinator;
 use super::records::{Record, Stored};
 use super::request::{
-    Answer, Commit, CommitOffset, FetchedOffset, GroupRequest, Join, JoinProtocol, Leaver, Membership, Question, Sync,
-    TopicPartition, WantedOffset,
+    Answer, Commit, CommitOffset, Fetch, FetchedOffset, GroupRequest, Join, JoinProtocol, Leaver, Membership, Question,
+    Sync, TopicPartition, WantedOffset,
 };
-use super::{Now, Outcome, Settings, Token};
+use super::{ConsumerSettings, MigrationPolicy, Moment, Now, Outcome, Settings, Token};
+use crate::metadata::Image;
 
 #[test]
 fn scenarios() {
@@ -65,6 +70,13 @@ pub(super) fn settings() -> Settings {
         offset_retention_ms: 7 * 24 * 3_600_000,
         offset_check_interval_ms: 600_000,
         record_bytes_max: 4_000,
+        consumer: ConsumerSettings {
+            session_timeout_ms: 45_000,
+            heartbeat_interval_ms: 5_000,
+            member_count_max: 3,
+            assignors: vec![Assignor::Uniform, Assignor::Range],
+            migration: MigrationPolicy::Bidirectional,
+        },
     }
 }
 
@@ -72,11 +84,13 @@ pub(super) fn settings() -> Settings {
 pub(super) struct Scene {
     pub(super) coordinator: Coordinator,
     settings: Settings,
+    pub(super) image: Image,
     pub(super) now: Now,
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Who asked, by the number of the question.
     askers: Vec<String>,
     id_count: u128,
+    topic_count: u8,
     room_bytes: usize,
 }
 
@@ -123,7 +137,17 @@ impl Scene {
         let now = Now { steady_ms: 0, unix_ms: 1_000_000_000_000 };
         let coordinator = Coordinator::new(settings.clone(), now);
         let (stored, askers) = (BTreeMap::new(), Vec::new());
-        Self { coordinator, settings, now, stored, askers, id_count: 0, room_bytes: 1 << 20 }
+        Self {
+            coordinator,
+            settings,
+            image: Image::new(),
+            now,
+            stored,
+            askers,
+            id_count: 0,
+            topic_count: 0,
+            room_bytes: 1 << 20,
+        }
     }
 
     fn run(&mut self, command: &str) -> String {
@@ -131,6 +155,20 @@ impl Scene {
         let mut printed = match words.verb {
             "wait" => self.wait(words.name.parse().unwrap()),
             "reload" => {
+                self.reload();
+                String::new()
+            }
+            "topic" => {
+                self.set_topic(words.name, words.number("partitions", 1));
+                String::new()
+            }
+            "untopic" => {
+                self.remove_topic(words.name);
+                let outcome = self.coordinator.forget_topic(words.name);
+                self.take(outcome)
+            }
+            "policy" => {
+                self.settings.consumer.migration = MigrationPolicy::parse(words.name);
                 self.reload();
                 String::new()
             }
@@ -151,7 +189,7 @@ impl Scene {
             "cancel" => {
                 let number = self.askers.iter().rposition(|asker| asker == words.name).unwrap();
                 let token = Token { source: 0, number: u64::try_from(number).unwrap() };
-                let outcome = self.coordinator.cancel(self.now, "g", token);
+                let outcome = self.cancel(token);
                 self.take(outcome)
             }
             _ => {
@@ -174,7 +212,7 @@ impl Scene {
     pub(super) fn ask(&mut self, name: &str, request: GroupRequest) -> Outcome {
         let token = Token { source: 0, number: u64::try_from(self.askers.len()).unwrap() };
         self.askers.push(name.to_owned());
-        self.coordinator.handle(self.now, token, request, self.room_bytes)
+        self.coordinator.handle(Moment { now: self.now, image: &self.image }, token, request, self.room_bytes)
     }
 
     pub(super) fn fresh_id(&mut self) -> u128 {
@@ -188,7 +226,7 @@ impl Scene {
         while self.coordinator.next_deadline_ms() <= end_ms {
             let pause_ms = (self.coordinator.next_deadline_ms() - self.now.steady_ms).max(0);
             self.advance(pause_ms);
-            let outcome = self.coordinator.expire(self.now);
+            let outcome = self.expire();
             printed += &self.take(outcome);
         }
         self.advance(end_ms - self.now.steady_ms);
@@ -218,9 +256,11 @@ impl Scene {
         let token = Token { source: 9, number: 9 };
         let names: Vec<_> = self.coordinator.list().map(|group| group.group).collect();
         for group in names {
-            let ask = || GroupRequest { group: group.clone(), question: Question::Fetch(None) };
-            let answers = self.coordinator.handle(self.now, token, ask(), 0).answers;
-            assert_eq!(answers, other.handle(self.now, token, ask(), 0).answers);
+            let ask = || GroupRequest { group: group.clone(), question: Question::Fetch(Fetch::default()) };
+            let at = Moment { now: self.now, image: &self.image };
+            let answers = self.coordinator.handle(at, token, ask(), 0).answers;
+            assert_eq!(answers, other.handle(at, token, ask(), 0).answers);
+            assert_eq!(self.coordinator.essence(&group), other.essence(&group));
         }
     }
 
@@ -262,12 +302,19 @@ impl Scene {
         match words.verb {
             "join" => Question::Join(self.join(words, member)),
             "heartbeat" => Question::Heartbeat(member),
+            "beat" => Question::Beat(Box::new(self.beat(words))),
             "describe" => Question::Describe,
+            "describe-consumer" => Question::DescribeConsumer,
             "delete" => Question::Delete,
             "sync" => {
                 let part = |text: &str| {
                     let (member_id, assignment) = text.split_once(':').unwrap();
-                    (Self::id(member_id), assignment.as_bytes().repeat(words.number("times", 1)))
+                    let bytes = if assignment.contains('/') {
+                        consumer::encode_assignment(assignment)
+                    } else {
+                        assignment.as_bytes().repeat(words.number("times", 1))
+                    };
+                    (Self::id(member_id), bytes)
                 };
                 let assignments = words.list("assign").into_iter().map(part).collect();
                 let (protocol_type, protocol) = (words.option("type"), words.option("protocol"));
@@ -294,14 +341,16 @@ impl Scene {
                 };
                 let offsets = words.list("offsets").into_iter().map(offset).collect();
                 let retention_ms = words.values.get("retention").map(|value| value.parse().unwrap());
-                let knows_missing_group = words.number("version", 9) >= 9;
-                Question::Commit(Commit { member, retention_ms, knows_missing_group, offsets })
+                let knows_epochs = words.number("version", 9) >= 9;
+                Question::Commit(Commit { member, retention_ms, knows_epochs, offsets })
             }
             "fetch" => {
                 let wanted =
                     |text: &str| WantedOffset { place: place(text), topic_id: Uuid([words.number("topic-id", 0); 16]) };
                 let wanted: Vec<_> = words.list("offsets").into_iter().map(wanted).collect();
-                Question::Fetch(Some(wanted).filter(|wanted| !wanted.is_empty()))
+                let wanted = Some(wanted).filter(|wanted| !wanted.is_empty());
+                let member = words.values.get("epoch").map(|epoch| (words.text("id"), epoch.parse().unwrap()));
+                Question::Fetch(Fetch { member, wanted })
             }
             "delete-offsets" => Question::DeleteOffsets(words.list("offsets").into_iter().map(place).collect()),
             verb => panic!("no such command: {verb}"),
@@ -311,7 +360,11 @@ impl Scene {
     fn join(&mut self, words: &Words<'_>, member: Membership) -> Join {
         let protocols = words.option("protocols").unwrap_or_else(|| "range".to_owned());
         let topics = words.list("topics");
-        let metadata = if topics.is_empty() { words.text("meta").into_bytes() } else { subscription(&topics) };
+        let metadata = if topics.is_empty() {
+            words.text("meta").into_bytes()
+        } else {
+            consumer::subscription(&topics, &words.list("owned"))
+        };
         let protocol = |name: &str| JoinProtocol { name: name.to_owned(), metadata: metadata.clone() };
         let protocols = protocols.split(',').filter(|name| !name.is_empty()).map(protocol).collect();
         let version = words.number("version", 9);
@@ -332,16 +385,6 @@ impl Scene {
     }
 }
 
-/// What a consumer says that reads these topics.
-fn subscription(topics: &[&str]) -> Vec<u8> {
-    use millrace_protocol::group_data::consumer_protocol_subscription::ConsumerProtocolSubscription;
-    let mut writer = Writer::new();
-    writer.write_i16(0);
-    let subscription = ConsumerProtocolSubscription { topics: topics.to_vec(), ..Default::default() };
-    subscription.encode(&mut writer, 0).unwrap();
-    writer.into_bytes()
-}
-
 fn describe_record(key: &[u8], value: Option<&[u8]>) -> String {
     match Stored::parse(key, value).unwrap() {
         Stored::Offset(key, Some(value)) => {
@@ -353,6 +396,7 @@ fn describe_record(key: &[u8], value: Option<&[u8]>) -> String {
             format!("stores {}: generation {} of [{}]", key.group, value.generation, members.join(" "))
         }
         Stored::Group(key, None) => format!("removes {}", key.group),
+        Stored::Consumer(group, stored) => consumer::describe_record(group, &stored),
         Stored::Unknown(kind) => panic!("nobody writes kind {kind}"),
     }
 }
@@ -375,10 +419,12 @@ fn describe_answer(answer: &Answer) -> String {
             )
         }
         Answer::Synced(synced) => {
-            let part = String::from_utf8_lossy(&synced.assignment);
-            format!("synced {} {} {part:?}", synced.protocol_type, synced.protocol)
+            let part = consumer::describe_assignment(&synced.assignment);
+            format!("synced {} {} {part}", synced.protocol_type, synced.protocol)
         }
         Answer::Alive => "alive".to_owned(),
+        Answer::Beaten(beaten) => consumer::describe_beaten(beaten),
+        Answer::ConsumerDescribed(described) => consumer::describe(described),
         Answer::Left(left) => names(&left.iter().map(|left| left.error).collect::<Vec<_>>()),
         Answer::Committed(errors) | Answer::OffsetsDeleted(errors) => names(errors),
         Answer::Fetched(offsets) => {

@@ -1,4 +1,5 @@
-//! DescribeGroups: who is in groups. One that is not there is Dead; from version 6 on that is an error besides (KIP-1043).
+//! DescribeGroups: who is in groups. One that is not there, or not of the classic protocol, is Dead; from version 6 on that is
+//! an error besides (KIP-1043).
 
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::describe_groups::{

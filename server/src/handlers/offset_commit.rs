@@ -80,7 +80,7 @@ async fn commit<E: Env>(
             generation: request.generation_id_or_member_epoch,
         },
         retention_ms: Some(request.retention_time_ms).filter(|retention_ms| *retention_ms >= 0),
-        knows_missing_group: context.head.version >= MISSING_GROUP_FROM,
+        knows_epochs: context.head.version >= EPOCHS_FROM,
         offsets,
     };
     Ok(match coordinator::ask(context, request.group_id, Question::Commit(commit)).await? {
@@ -111,4 +111,4 @@ fn find<'i, E: Env>(
 }
 
 const BY_ID_FROM: i16 = 10;
-const MISSING_GROUP_FROM: i16 = 9;
+const EPOCHS_FROM: i16 = 9;

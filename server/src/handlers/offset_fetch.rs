@@ -13,7 +13,7 @@ use millrace_runtime::Env;
 use super::authorizer::{Operation, Resource};
 use super::lookup::{TopicRef, find_topic, uuid};
 use super::{Context, coordinator};
-use crate::group::request::{Answer, FetchedOffset, Question, TopicPartition, WantedOffset};
+use crate::group::request::{Answer, Fetch, FetchedOffset, Question, TopicPartition, WantedOffset};
 use crate::net::connection::Close;
 
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
@@ -21,7 +21,10 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let mut groups = Vec::new();
     if context.head.version >= GROUPS_FROM {
         for group in request.groups {
-            groups.push((group.group_id, fetch(context, group.group_id, group.topics).await?));
+            // A client of KIP-848 says who it is, so that one that was fenced does not go on from what others have read.
+            let member = group.member_id.filter(|_| group.member_epoch >= 0);
+            let member = member.map(|member_id| (member_id.to_owned(), group.member_epoch));
+            groups.push((group.group_id, fetch(context, group.group_id, member, group.topics).await?));
         }
     } else {
         let topics = request.topics.map(|topics| {
@@ -32,7 +35,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
             });
             topics.collect()
         });
-        groups.push((request.group_id, fetch(context, request.group_id, topics).await?));
+        groups.push((request.group_id, fetch(context, request.group_id, None, topics).await?));
     }
     let groups: Vec<_> = groups.iter().map(|(group_id, fetched)| respond(group_id, fetched)).collect();
     if context.head.version >= GROUPS_FROM {
@@ -65,6 +68,7 @@ struct FetchedTopic {
 async fn fetch<E: Env>(
     context: &Context<'_, E>,
     group: &str,
+    member: Option<(String, i32)>,
     topics: Option<Vec<OffsetFetchRequestTopics<'_>>>,
 ) -> Result<Fetched, Close> {
     let refuse = |error| Fetched { error, topics: Vec::new() };
@@ -72,7 +76,8 @@ async fn fetch<E: Env>(
         return Ok(refuse(ErrorCode::GroupAuthorizationFailed));
     }
     let Some(topics) = topics else {
-        return Ok(match coordinator::ask(context, group, Question::Fetch(None)).await? {
+        let question = Question::Fetch(Fetch { member, wanted: None });
+        return Ok(match coordinator::ask(context, group, question).await? {
             Answer::Fetched(offsets) => Fetched { error: ErrorCode::None, topics: gather(context, offsets) },
             Answer::Refused(error) => refuse(error),
             other => refuse(coordinator::mismatch(&other)),
@@ -92,7 +97,7 @@ async fn fetch<E: Env>(
         }
         fetched.topics.push(FetchedTopic { name, topic_id: topic.topic_id, partitions });
     }
-    let answer = coordinator::ask(context, group, Question::Fetch(Some(wanted))).await?;
+    let answer = coordinator::ask(context, group, Question::Fetch(Fetch { member, wanted: Some(wanted) })).await?;
     let mut offsets = match answer {
         Answer::Fetched(offsets) => offsets.into_iter(),
         Answer::Refused(error) => {

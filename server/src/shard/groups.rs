@@ -26,7 +26,7 @@ use futures_util::future::select;
 use millrace_engine::model::{PartitionId, TopicId};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_runtime::local::{Event, OneshotReceiver};
-use millrace_runtime::{Clock, Env, TaskClass};
+use millrace_runtime::{Clock, Env, TaskClass, Tasks};
 
 use self::seat::Seat;
 use super::budget::Budget;
@@ -36,7 +36,7 @@ use super::router::{Answer as CallAnswer, ShardGone};
 use super::{Shard, Stage};
 use crate::config::GroupConfig;
 use crate::group::request::{Answer, ListedGroup};
-use crate::group::{Now, Outcome, Settings, Token};
+use crate::group::{Moment, Now, Outcome, Settings, Token};
 use crate::metadata::controller::{CreateTopic, OFFSETS_TOPIC, REPLICATION_FACTOR_MAX};
 use crate::metadata::image::Topic;
 
@@ -106,8 +106,9 @@ impl<E: Env> Groups<E> {
             return deliver(shard, token, Answer::Refused(ErrorCode::NotCoordinator));
         };
         let (now, room_bytes) = (now(shard), self.room_bytes());
-        let request = call.request;
-        let is_taken = seat.step(shard, |coordinator| coordinator.handle(now, token, request, room_bytes));
+        let (request, image) = (call.request, shard.image());
+        let at = Moment { now, image: &image };
+        let is_taken = seat.step(shard, |coordinator| coordinator.handle(at, token, request, room_bytes));
         if !is_taken {
             deliver(shard, token, Answer::Refused(ErrorCode::CoordinatorLoadInProgress));
         }
@@ -117,8 +118,9 @@ impl<E: Env> Groups<E> {
     pub fn cancel(&self, shard: &Shard<E>, token: Token, partition: i32, group: &str) {
         let seat = self.seats.borrow().get(&partition).cloned();
         if let Some(seat) = seat {
-            let now = now(shard);
-            seat.step(shard, |coordinator| coordinator.cancel(now, group, token));
+            let image = shard.image();
+            let at = Moment { now: now(shard), image: &image };
+            seat.step(shard, |coordinator| coordinator.cancel(at, group, token));
         }
     }
 
@@ -144,14 +146,18 @@ impl<E: Env> Groups<E> {
         }
     }
 
-    /// Does what is due at every seat; gives when something is due next.
-    fn expire(&self, shard: &Shard<E>) -> i64 {
+    /// Does what is due at every seat, with a pause after each step; gives when something is due next.
+    async fn expire(&self, shard: &Shard<E>) -> i64 {
         let seats: Vec<_> = self.seats.borrow().values().cloned().collect();
         let mut next_ms = i64::MAX;
         for seat in seats {
-            let now = now(shard);
-            while seat.next_deadline_ms() <= now.steady_ms {
-                seat.step(shard, |coordinator| coordinator.expire(now));
+            while seat.next_deadline_ms() <= now(shard).steady_ms {
+                {
+                    let image = shard.image();
+                    let at = Moment { now: now(shard), image: &image };
+                    seat.step(shard, |coordinator| coordinator.expire(at));
+                }
+                shard.env().tasks().yield_now().await;
             }
             next_ms = next_ms.min(seat.next_deadline_ms());
         }
@@ -168,7 +174,7 @@ pub fn start<E: Env>(shard: &Shard<E>) {
             let version = groups.earlier.version();
             // While this runs nobody has to wake it.
             groups.sleeps_until_ms.set(i64::MIN);
-            let until_ms = groups.expire(&own);
+            let until_ms = groups.expire(&own).await;
             groups.sleeps_until_ms.set(until_ms);
             let pause_ms = until_ms.saturating_sub(now(&own).steady_ms);
             let pause = Duration::from_millis(u64::try_from(pause_ms).unwrap_or(0)).min(SLEEP_MAX);

@@ -55,7 +55,7 @@ async fn find_coordinator(client: &mut Client<SimEnv>, group: &str) {
 }
 
 /// Waits until the group's partition is read back, which a first request may find under way.
-async fn settle(client: &mut Client<SimEnv>, env: &SimEnv, group: &str) {
+pub(crate) async fn settle(client: &mut Client<SimEnv>, env: &SimEnv, group: &str) {
     find_coordinator(client, group).await;
     while committed(client, group, "weather", &[0]).await.is_err() {
         env.clock().sleep(Duration::from_millis(10)).await;

@@ -6,6 +6,7 @@ mod client;
 mod compacted;
 mod config_resources;
 mod configs;
+mod consumer_groups;
 mod create_partitions;
 mod elections;
 mod epochs;

@@ -1,6 +1,7 @@
 """Two members of one group: reads a topic together, then alone, and commits.
 
-Usage: members.py ADDRESS GROUP TOPIC STRATEGY COUNT. Publish COUNT records to the topic's partitions before.
+Usage: members.py ADDRESS GROUP TOPIC STRATEGY COUNT. STRATEGY `consumer` is the protocol of KIP-848, in which the broker
+shares out the partitions; any other is a client's. Publish COUNT records to the topic's partitions before.
 Writes one line per step: how the partitions were shared out, what was read, and what is committed.
 """
 
@@ -14,13 +15,15 @@ count = int(count)
 
 
 def make():
+    settings = {"group.protocol": "consumer"}
+    if strategy != "consumer":
+        settings = {"partition.assignment.strategy": strategy, "session.timeout.ms": 10000}
     consumer = Consumer({
         "bootstrap.servers": address,
         "group.id": group,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
-        "partition.assignment.strategy": strategy,
-        "session.timeout.ms": 10000,
+        **settings,
     })
     consumer.subscribe([topic])
     return consumer
@@ -46,7 +49,7 @@ def poll(consumers, seen, is_done, limit=60):
 
 first, second = make(), make()
 seen = []
-poll([first, second], seen, lambda: partitions(first) and partitions(second))
+poll([first, second], seen, lambda: len(partitions(first)) == 2 and len(partitions(second)) == 2)
 print("shared", len(partitions(first)), len(partitions(second)), sorted(partitions(first) + partitions(second)))
 poll([first, second], seen, lambda: len(set(seen)) == count)
 print("read", len(set(seen)))

@@ -54,11 +54,36 @@ fn kcat_goes_on_where_its_group_was_also_after_a_crash() {
 #[test]
 fn two_members_of_confluent_kafka_share_the_partitions() {
     let broker = broker_with(100);
-    for strategy in ["range", "roundrobin", "cooperative-sticky"] {
+    for strategy in ["range", "roundrobin", "cooperative-sticky", "consumer"] {
         let told = python::members(broker.address(), strategy, "weather", strategy, 100);
         let expected = "shared 2 2 [0, 1, 2, 3]\nread 100\nalone [0, 1, 2, 3]\ncommitted 100\n";
         assert_eq!(told, expected, "{strategy}");
     }
+}
+
+#[test]
+fn groups_of_the_newer_protocol_go_on_where_they_were_also_after_a_crash() {
+    let mut broker = broker_with(40);
+    let consume = |broker: &Broker, count: &str| {
+        let fixed = ["--topic", "weather", "--group", "readers", "--from-beginning", "--max-messages", count];
+        let protocol = ["--command-property", "group.protocol=consumer"];
+        java::tool(broker.address(), "consumer.ConsoleConsumer", &[&fixed[..], &protocol[..]].concat(), "").text()
+    };
+    let mut read: Vec<usize> = Vec::new();
+    let mut take = |text: &str| read.extend(text.lines().map(|line| line.parse::<usize>().expect("a number")));
+    take(&consume(&broker, "25"));
+    broker.kill();
+    broker.start_again();
+    let listed = group_tool(&broker, &["--list", "--type", "consumer"]);
+    assert!(listed.contains("readers"), "{listed}");
+    take(&consume(&broker, "15"));
+    read.sort_unstable();
+    assert_eq!(read, (0..40).collect::<Vec<_>>(), "each record once");
+    let state = group_tool(&broker, &["--describe", "--group", "readers", "--state"]);
+    assert!(rows(&state, "readers")[0].contains(&"Empty"), "{state}");
+    let told = group_tool(&broker, &["--delete", "--group", "readers"]);
+    assert!(told.contains("was successful"), "{told}");
+    broker.assert_runs();
 }
 
 #[test]

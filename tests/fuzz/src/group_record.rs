@@ -7,8 +7,9 @@ use millrace_server::config::check::{self, Room};
 use millrace_server::config::parse::RawConfig;
 use millrace_server::group::coordinator::Coordinator;
 use millrace_server::group::records::{Record, Stored};
-use millrace_server::group::request::{GroupRequest, Question};
-use millrace_server::group::{Now, Settings, Token};
+use millrace_server::group::request::{Fetch, GroupRequest, Question};
+use millrace_server::group::{Moment, Now, Settings, Token};
+use millrace_server::metadata::Image;
 
 use crate::Reached;
 
@@ -22,6 +23,7 @@ const ROOM_BYTES: usize = 1 << 20;
 pub fn run(data: &[u8]) -> Reached {
     let room = Room { core_count: 2, memory_bytes: 1 << 34 };
     let config = check::check(&RawConfig::new(), room).expect("the defaults are legal");
+    let image = Image::new();
     let mut now = Now { steady_ms: 0, unix_ms: 1_750_000_000_000 };
     let mut coordinator = Coordinator::new(Settings::new(&config.groups), now);
     let (mut rest, mut reached) = (data, Reached::Refusal);
@@ -36,9 +38,10 @@ pub fn run(data: &[u8]) -> Reached {
     let names: Vec<_> = coordinator.list().map(|listed| listed.group).collect();
     let mut stored = Vec::new();
     for (number, group) in (0..).zip(names) {
-        for question in [Question::Describe, Question::Fetch(None)] {
+        for question in [Question::Describe, Question::Fetch(Fetch::default())] {
             let request = GroupRequest { group: group.clone(), question };
-            let outcome = coordinator.handle(now, Token { source: 0, number }, request, ROOM_BYTES);
+            let outcome =
+                coordinator.handle(Moment { now, image: &image }, Token { source: 0, number }, request, ROOM_BYTES);
             assert_eq!(outcome.answers.len(), 1, "a question without a reason to wait is answered at once");
             stored.extend(outcome.records);
         }
@@ -48,7 +51,7 @@ pub fn run(data: &[u8]) -> Reached {
         if due > now.steady_ms {
             now = Now { steady_ms: due, unix_ms: now.unix_ms.saturating_add(due - now.steady_ms) };
         }
-        stored.extend(coordinator.expire(now).records);
+        stored.extend(coordinator.expire(Moment { now, image: &image }).records);
     }
     for Record { key, value } in &stored {
         assert!(!matches!(Stored::parse(key, value.as_deref()), Err(_) | Ok(Stored::Unknown(_))), "{key:?}");

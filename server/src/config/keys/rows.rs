@@ -1,4 +1,6 @@
 //! The rows of the table of configuration keys, in the order of [`Key`]. Nothing but the table.
+//!
+//! Length: a row takes eight lines, and a table is read in one place.
 
 use super::{Change, Key, Kind, Row};
 
@@ -320,6 +322,78 @@ pub const ROWS: &[Row] = &[
         doc: "Members of one group. What a shard's groups take is bounded by memory besides.",
     },
     Row {
+        key: Key::ConsumerSession,
+        name: "group.consumer.session.timeout.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "45000",
+        change: Change::Restart,
+        doc: "A member of a group of KIP-848 is gone after this long without a word.",
+    },
+    Row {
+        key: Key::ConsumerSessionMin,
+        name: "group.consumer.min.session.timeout.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "45000",
+        change: Change::Restart,
+        doc: "The least that `group.consumer.session.timeout.ms` may be.",
+    },
+    Row {
+        key: Key::ConsumerSessionMax,
+        name: "group.consumer.max.session.timeout.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "60000",
+        change: Change::Restart,
+        doc: "The most that `group.consumer.session.timeout.ms` may be.",
+    },
+    Row {
+        key: Key::ConsumerHeartbeat,
+        name: "group.consumer.heartbeat.interval.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "5000",
+        change: Change::Restart,
+        doc: "How often members of a group of KIP-848 are to be heard of; less than the session timeout.",
+    },
+    Row {
+        key: Key::ConsumerHeartbeatMin,
+        name: "group.consumer.min.heartbeat.interval.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "5000",
+        change: Change::Restart,
+        doc: "The least that `group.consumer.heartbeat.interval.ms` may be.",
+    },
+    Row {
+        key: Key::ConsumerHeartbeatMax,
+        name: "group.consumer.max.heartbeat.interval.ms",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "15000",
+        change: Change::Restart,
+        doc: "The most that `group.consumer.heartbeat.interval.ms` may be.",
+    },
+    Row {
+        key: Key::ConsumerSizeMax,
+        name: "group.consumer.max.size",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "2147483647",
+        change: Change::Restart,
+        doc: "Members of one group of KIP-848.",
+    },
+    Row {
+        key: Key::ConsumerAssignors,
+        name: "group.consumer.assignors",
+        kind: Kind::Words(ASSIGNORS),
+        default: "uniform,range",
+        change: Change::Restart,
+        doc: "Ways in which the broker shares out partitions; the first one unless members ask for another.",
+    },
+    Row {
+        key: Key::ConsumerMigration,
+        name: "group.consumer.migration.policy",
+        kind: Kind::Word(MIGRATION_POLICIES),
+        default: "bidirectional",
+        change: Change::Restart,
+        doc: "Which groups with members go from the classic protocol to KIP-848 (`upgrade`), back (`downgrade`), both or neither.",
+    },
+    Row {
         key: Key::OffsetMetadataMax,
         name: "offset.metadata.max.bytes",
         kind: Kind::Number { min: 0, max: 32_767 },
@@ -435,6 +509,10 @@ pub const FLUSH_POLICIES: &[&str] = &["commit", "interval", "none"];
 pub const CLEANUP_POLICIES: &[&str] = &["compact", "delete"];
 /// What `log.message.timestamp.type` may be.
 pub const TIMESTAMP_TYPES: &[&str] = &["CreateTime", "LogAppendTime"];
+/// What `group.consumer.assignors` may hold.
+pub(super) const ASSIGNORS: &[&str] = &["uniform", "range"];
+/// What `group.consumer.migration.policy` may be.
+pub(super) const MIGRATION_POLICIES: &[&str] = &["bidirectional", "upgrade", "downgrade", "disabled"];
 
 const KIB: i64 = 1024;
 const MIB: i64 = 1024 * KIB;

@@ -48,7 +48,7 @@ impl Classic {
     }
 
     fn join_as_new(&mut self, step: &mut Step<'_>, token: Token, join: Join) {
-        let member_id = format!("{}-{}", join.instance_id.as_ref().unwrap_or(&join.client_id), dashed(join.fresh_id));
+        let member_id = fresh_member_id(&join);
         if let Some(instance) = &join.instance_id {
             return match self.static_members.get(instance).cloned() {
                 Some(former_id) => self.replace(step, token, join, &former_id, &member_id),
@@ -177,6 +177,11 @@ pub(super) fn supersede(step: &mut Step<'_>, member: &mut Member) {
         step.refuse(former, ErrorCode::RebalanceInProgress);
     }
     member.waits = Waits::Nothing;
+}
+
+/// An id for somebody who has none.
+pub fn fresh_member_id(join: &Join) -> String {
+    format!("{}-{}", join.instance_id.as_ref().unwrap_or(&join.client_id), dashed(join.fresh_id))
 }
 
 /// The id as people write it.

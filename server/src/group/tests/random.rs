@@ -77,7 +77,7 @@ impl World {
                 if let Some(number) = self.clients[index].waits.take() {
                     self.askers.remove(&number);
                     let token = super::Token { source: 0, number };
-                    let outcome = self.scene.coordinator.cancel(self.scene.now, "g", token);
+                    let outcome = self.scene.cancel(token);
                     self.take(outcome);
                 }
             }
@@ -150,7 +150,7 @@ impl World {
     fn wait(&mut self, ms: i64) {
         self.scene.advance(ms);
         while self.scene.coordinator.next_deadline_ms() <= self.scene.now.steady_ms {
-            let outcome = self.scene.coordinator.expire(self.scene.now);
+            let outcome = self.scene.expire();
             self.take(outcome);
         }
     }
