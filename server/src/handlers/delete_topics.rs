@@ -118,7 +118,7 @@ async fn delete<E: Env>(context: &Context<'_, E>, topic: &DeleteTopicState<'_>) 
         Ok(
             Decision::BrokerRegistered
             | Decision::TopicCreated(_)
-            | Decision::TopicAltered
+            | Decision::ConfigAltered
             | Decision::ProducerIds { .. },
         ) => unreachable!("a proposal is answered in kind"),
         Err(error) => Err((errors::propose(&error), errors::propose_text(&error))),

@@ -119,7 +119,7 @@ pub fn refusal(refusal: &Refusal) -> ErrorCode {
     match refusal {
         Refusal::InvalidTopicName { .. } | Refusal::NameCollision { .. } => ErrorCode::InvalidTopicException,
         Refusal::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
-        Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        Refusal::InvalidRequest(_) | Refusal::InvalidBrokerConfig { .. } => ErrorCode::InvalidRequest,
         Refusal::InvalidPartitions(_) => ErrorCode::InvalidPartitions,
         Refusal::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
         Refusal::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,

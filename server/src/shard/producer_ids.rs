@@ -40,7 +40,7 @@ impl ProducerIds {
                 }
                 Decision::BrokerRegistered
                 | Decision::TopicCreated(_)
-                | Decision::TopicAltered
+                | Decision::ConfigAltered
                 | Decision::TopicDeleted { .. } => unreachable!("a proposal is answered in kind"),
             }
         }
