@@ -254,6 +254,14 @@ impl Cluster {
             writeln!(text, "broker {node} incarnation={incarnation} shards={shards} rack={rack} {endpoints:?}")
                 .unwrap();
         }
+        for (whose, node) in [("all brokers", None), ("broker 1", NodeId::new(1))] {
+            if !image.broker_config(node).is_empty() {
+                writeln!(text, "{whose} {:?}", image.broker_config(node)).unwrap();
+            }
+        }
+        if image.configured_group_count() > 0 {
+            writeln!(text, "{} groups, g {:?}", image.configured_group_count(), image.group_config("g")).unwrap();
+        }
         for topic in image.topics() {
             writeln!(text, "topic {} {} {:?}", topic.id, topic.name, topic.config).unwrap();
             for partition in topic.partitions.iter().take(4) {
@@ -342,6 +350,13 @@ fn record() -> impl Strategy<Value = Record> {
             value
         }),
         (0..=i64::MAX).prop_map(|next| Record::ProducerIdBlock { next }),
+        (proptest::option::of(node()), ".{0,9}", proptest::option::of(".{0,9}"))
+            .prop_map(|(node, key, value)| Record::BrokerConfig { node, key, value }),
+        (".{0,9}", ".{0,9}", proptest::option::of(".{0,9}")).prop_map(|(group, key, value)| Record::GroupConfig {
+            group,
+            key,
+            value
+        }),
     ]
 }
 

@@ -5,6 +5,7 @@ mod admin;
 mod client;
 mod compacted;
 mod configs;
+mod dynamic;
 mod full_disk;
 mod groups;
 mod hostile;
