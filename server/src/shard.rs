@@ -300,11 +300,13 @@ impl<E: Env> Shard<E> {
         Rc::clone(&self.inner.topic_defaults.borrow())
     }
 
-    /// Takes over what `image` says that this broker was told.
-    fn settle_defaults(&self, image: &Image) {
+    /// Takes over what `image` says that this broker was told; says whether anything is different for topics.
+    fn settle_defaults(&self, image: &Image) -> bool {
         let broker = &self.inner.broker;
         let in_force = broker_config::in_force(&broker.config.effective, Told::new(image, broker.node()));
-        *self.inner.topic_defaults.borrow_mut() = Rc::new(Defaults::new(&in_force));
+        let settled = Rc::new(Defaults::new(&in_force));
+        let before = self.inner.topic_defaults.replace(Rc::clone(&settled));
+        before != settled
     }
 
     fn set_image(&self, image: Image) {

@@ -79,8 +79,8 @@ impl<E: Env> Shard<E> {
     fn reconcile(&self, records: &[Record]) {
         let image = self.image();
         let mut reconfigured = BTreeSet::new();
-        if records.iter().any(|record| matches!(record, Record::BrokerConfig { .. })) {
-            self.settle_defaults(&image);
+        let is_told = records.iter().any(|record| matches!(record, Record::BrokerConfig { .. }));
+        if is_told && self.settle_defaults(&image) {
             // Any topic may fall back on what has changed.
             reconfigured.extend(image.topics().map(|topic| topic.id));
         }

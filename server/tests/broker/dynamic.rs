@@ -110,7 +110,7 @@ fn the_largest_batch_changes_at_once_on_every_shard() {
         for client in &mut clients {
             assert_eq!(produce(client, "weather", &large).await, ErrorCode::None);
         }
-        change(&mut clients[1], BROKER, "1", "message.max.bytes", Some("1000")).await;
+        change(&mut clients[1], BROKER, "1", "message.max.bytes", Some("2000")).await;
         for client in &mut clients {
             assert_eq!(produce(client, "weather", &large).await, ErrorCode::MessageTooLarge);
             assert_eq!(produce(client, "weather", &batch(&[b"small"])).await, ErrorCode::None);
