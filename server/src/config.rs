@@ -1,7 +1,9 @@
 //! Configuration in two steps: [`RawConfig`] holds what the user wrote, [`Config`] is checked, immutable and cut into one
 //! struct per component.
 //!
-//! - `keys`: the table, one row per key.
+//! - `keys`: the table of what something acts on, one row per key.
+//! - `kafka`: Kafka's other keys, with the reason.
+//! - `value_type`: Kafka's kinds of values.
 //! - `parse`: file and command line into text by key; text into values.
 //! - `memory`: the broker's memory cut into budgets by class.
 //! - `descriptors`: the descriptors that the process may have, cut into connections and open files.
@@ -12,9 +14,11 @@
 
 pub mod check;
 pub mod descriptors;
+pub mod kafka;
 pub mod keys;
 pub mod memory;
 pub mod parse;
+pub mod value_type;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,6 +29,7 @@ pub use descriptors::DescriptorPlan;
 pub use memory::{MemoryPlan, ShardBudget};
 pub use parse::{Origin, RawConfig, Value};
 
+use kafka::WithoutEffect;
 use keys::Key;
 
 /// A checked configuration.
@@ -46,6 +51,8 @@ pub struct Config {
     pub log: LogConfig,
     /// Every key with its value, in the order of the keys: for people, and for clients that ask.
     pub effective: Vec<Effective>,
+    /// Kafka's keys that were set and that nothing acts on.
+    pub without_effect: Vec<WithoutEffect>,
 }
 
 /// Who this broker is and where it keeps things.
@@ -53,6 +60,8 @@ pub struct Config {
 pub struct NodeConfig {
     /// Invariant: `>= 0`.
     pub node_id: i32,
+    /// Where it stands, as clients are told. Invariant: not empty.
+    pub rack: Option<String>,
     /// The data directory.
     pub directory: PathBuf,
 }
@@ -140,6 +149,8 @@ pub struct MetadataConfig {
     pub delete_topics: bool,
     /// What a topic gets that says nothing.
     pub topic: TopicDefaults,
+    /// The largest batch that the broker can take, which bounds what topics may be set to.
+    pub batch_bytes_limit: u32,
 }
 
 /// What a topic gets that says nothing.
@@ -263,11 +274,13 @@ pub enum ConfigError {
         /// Where it was written.
         origin: Origin,
     },
-    /// A key of Kafka's that does nothing here.
-    #[error("{key}: a Kafka key that Millrace does not implement yet ({origin}); remove it to start")]
-    NotImplemented {
+    /// A key of Kafka's that promises what is not kept.
+    #[error("{key}: refused ({origin}): {why} Without it, or with Kafka's default, the broker starts")]
+    Refused {
         /// The key.
         key: String,
+        /// What is not kept.
+        why: &'static str,
         /// Where it was written.
         origin: Origin,
     },
@@ -308,7 +321,8 @@ impl Config {
     /// The effective values as a TOML document, with what follows from them as comments.
     pub fn describe(&self) -> String {
         let is_set = |effective: &&Effective| effective.value != Value::Unset;
-        let lines: Vec<String> = self.effective.iter().filter(is_set).map(ToString::to_string).collect();
+        let mut lines: Vec<String> = self.effective.iter().filter(is_set).map(ToString::to_string).collect();
+        lines.extend(self.without_effect.iter().map(ToString::to_string));
         let memory = self.shards.memory.to_string().replace('\n', "\n# ");
         format!("{}\n\n# memory: {memory}\n", lines.join("\n"))
     }
@@ -320,6 +334,13 @@ const RESERVE_DISK_DIVISOR: u64 = 100;
 const RESERVE_BYTES_MIN: u64 = 256 << 20;
 /// except of a small disk, which records are to have most of.
 const RESERVE_DIVISOR_MIN: u64 = 8;
+
+impl fmt::Display for WithoutEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setting = format!("{:?} = {:?}", self.key.name, self.value);
+        write!(f, "{setting:<60} # {}, without effect: {}", self.origin, self.reason)
+    }
+}
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

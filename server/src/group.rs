@@ -194,6 +194,20 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
+    /// How long a member of a consumer group may be silent: what is set for the group, else for the broker.
+    fn consumer_session_timeout_ms(&self) -> i32 {
+        self.group_setting("consumer.session.timeout.ms").unwrap_or(self.settings.consumer.session_timeout_ms)
+    }
+
+    /// How often it is to be heard of.
+    fn consumer_heartbeat_interval_ms(&self) -> i32 {
+        self.group_setting("consumer.heartbeat.interval.ms").unwrap_or(self.settings.consumer.heartbeat_interval_ms)
+    }
+
+    fn group_setting(&self, key: &str) -> Option<i32> {
+        self.image.group_config(self.group).get(key).and_then(|value| value.trim().parse().ok())
+    }
+
     fn answer(&mut self, token: Token, answer: Answer) {
         self.outcome.answers.push((token, answer));
     }

@@ -17,6 +17,7 @@ use millrace_runtime::glommio::executor::{Shards, ShardsConfig};
 
 use crate::config::Config;
 use crate::config::descriptors::{DescriptorPlan, TooFew};
+use crate::config::kafka::WithoutEffect;
 use crate::identity::{Identity, IdentityError};
 use crate::lock::{DataLock, LockError};
 use crate::machine::{self, Machine};
@@ -98,9 +99,20 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let text = banner::banner(&start.config, &start.identity, &findings);
     banner::print(&text).map_err(environment("cannot write the banner".to_owned()))?;
 
+    warn_without_effect(&start.config);
+
     serve(&start, &stop)?;
     tracing::info!("stopped cleanly");
     Ok(())
+}
+
+/// Says once which settings change nothing. One that says what Kafka does anyway is no surprise to anybody.
+fn warn_without_effect(config: &Config) {
+    for WithoutEffect { key, reason, value, .. } in &config.without_effect {
+        if !key.is_default(value) {
+            tracing::warn!(key = key.name, value, "a setting without effect: {reason}");
+        }
+    }
 }
 
 fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {

@@ -53,6 +53,7 @@ use self::task_set::TaskSet;
 use self::watch::{Waits, Watches};
 use crate::handlers::authorizer::Authorizer;
 use crate::metadata::Image;
+use crate::metadata::broker_config::{self, Told};
 use crate::metadata::image::ApplyError;
 use crate::metadata::record::Entry;
 use crate::metadata::topic_config::Defaults;
@@ -84,7 +85,8 @@ struct Inner<E: Env> {
     producer_ids: ProducerIds,
     groups: Groups<E>,
     authorizer: Authorizer,
-    topic_defaults: Defaults,
+    /// Changes with what the image says that this broker was told.
+    topic_defaults: RefCell<Rc<Defaults>>,
     /// Set when the shard's logs are recovered, before anything reads or appends.
     store: OnceCell<Store<E>>,
     store_opened: Event,
@@ -135,7 +137,7 @@ impl<E: Env> Shard<E> {
             producer_ids: ProducerIds::default(),
             groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
-            topic_defaults: Defaults::new(&broker.config.effective),
+            topic_defaults: RefCell::new(Rc::new(Defaults::new(&broker.config.effective))),
             store: OnceCell::new(),
             store_opened: Event::default(),
             image: RefCell::default(),
@@ -293,9 +295,18 @@ impl<E: Env> Shard<E> {
         assert!(self.inner.acceptor.set(acceptor).is_ok(), "connections are handed out by one");
     }
 
-    /// What holds for topics that do not say.
-    pub fn topic_defaults(&self) -> &Defaults {
-        &self.inner.topic_defaults
+    /// What holds for topics that do not say. Stays as it is however long it is held.
+    pub fn topic_defaults(&self) -> Rc<Defaults> {
+        Rc::clone(&self.inner.topic_defaults.borrow())
+    }
+
+    /// Takes over what `image` says that this broker was told; says whether anything is different for topics.
+    fn settle_defaults(&self, image: &Image) -> bool {
+        let broker = &self.inner.broker;
+        let in_force = broker_config::in_force(&broker.config.effective, Told::new(image, broker.node()));
+        let settled = Rc::new(Defaults::new(&in_force));
+        let before = self.inner.topic_defaults.replace(Rc::clone(&settled));
+        before != settled
     }
 
     fn set_image(&self, image: Image) {

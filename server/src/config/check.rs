@@ -1,6 +1,7 @@
 //! From [`RawConfig`] to [`Config`]: every value parsed, bounded and compared with the others.
 //!
-//! 1. Every written key must have a row; the others are refused with the nearest name.
+//! 1. Every written key must be known: it has a row, or it is one of Kafka's that nothing acts on and that may be set. The
+//!    others are refused with the reason or the nearest name.
 //! 2. Every row takes its written or default text and parses it by its kind.
 //! 3. The values are read together: listeners with their advertised addresses, memory with shards, sizes with budgets.
 //!
@@ -11,8 +12,9 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kafka::{self, Class, Known, WithoutEffect};
 use super::keys::{self, Key, Kind};
-use super::parse::{self, Origin, RawConfig, Value};
+use super::parse::{self, Origin, RawConfig, RawValue, Value};
 use super::{
     Config, ConfigError, ConsumerGroupConfig, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan,
     MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
@@ -30,12 +32,9 @@ pub struct Room {
 /// Checks everything the user wrote. The errors are all there are, never an empty list.
 pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let mut errors = raw.errors.clone();
-    for (name, value) in &raw.values {
-        if keys::find(name).is_none() {
-            errors.push(parse::unknown_key(name, value.origin));
-        }
-    }
+    let without_effect = check_without_effect(raw, &mut errors);
     let mut settings = Settings::parse(raw, &mut errors);
+    settings.settle_directory();
 
     let listeners = check_listeners(&settings, &mut errors);
     let shards = check_shards(&settings, room, &mut errors);
@@ -58,7 +57,11 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let key_map_bytes = budget.key_map * usize::from(shards.count);
     settings.settle(Key::KeyMapBytes, i64::try_from(key_map_bytes).expect("memory has fewer than 2^63 bytes"));
     Ok(Config {
-        node: NodeConfig { node_id: settings.number(Key::NodeId), directory: directory.clone() },
+        node: NodeConfig {
+            node_id: settings.number(Key::NodeId),
+            rack: Some(settings.text(Key::Rack)).filter(|rack| !rack.is_empty()).map(str::to_owned),
+            directory: directory.clone(),
+        },
         net: NetConfig {
             listeners,
             request_bytes_max: sizes.request_bytes_max,
@@ -92,11 +95,34 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
                 replication_factor: settings.number(Key::ReplicationFactor),
                 message_bytes_max: sizes.message_bytes_max,
             },
+            batch_bytes_limit: sizes.batch_bytes_limit,
         },
         groups: check_groups(&settings, sizes.message_bytes_max),
         log: check_log(&settings),
         effective: settings.effective(),
+        without_effect,
     })
+}
+
+/// The keys that no row of the table has: Kafka's others are taken or refused, and what nobody knows is refused.
+fn check_without_effect(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Vec<WithoutEffect> {
+    let mut accepted = Vec::new();
+    for (name, RawValue { text, origin }) in raw.values.iter().filter(|(name, _)| keys::find(name).is_none()) {
+        let origin = *origin;
+        let Some(Known { key, class, reason }) = kafka::find(name) else {
+            errors.push(parse::unknown_key(name, origin));
+            continue;
+        };
+        if let Err(expected) = key.value_type.check(text) {
+            let (value, expected) = (text.clone(), expected.to_owned());
+            errors.push(ConfigError::Value { key: key.name, value, expected, origin });
+        } else if class == Class::Refused && !key.is_default(text) {
+            errors.push(ConfigError::Refused { key: name.clone(), why: reason, origin });
+        } else {
+            accepted.push(WithoutEffect { key, reason, value: text.clone(), origin });
+        }
+    }
+    accepted
 }
 
 /// Every key with a value that is legal on its own; an illegal one was reported and holds its default.
@@ -128,6 +154,14 @@ impl Settings {
     fn settle(&mut self, key: Key, number: i64) {
         let (value, _) = self.0.get_mut(&key).expect("every key has a value");
         *value = Value::Number(number);
+    }
+
+    /// As in Kafka, `log.dir` counts where nobody has set `log.dirs`.
+    fn settle_directory(&mut self) {
+        let alone = self.0[&Key::DataDirectoryAlone].clone();
+        if self.origin(Key::DataDirectory) == Origin::Default && alone.1 != Origin::Default {
+            self.0.insert(Key::DataDirectory, alone);
+        }
     }
 
     fn origin(&self, key: Key) -> Origin {
@@ -367,6 +401,8 @@ fn check_sessions(settings: &Settings, errors: &mut Vec<ConfigError>) {
 struct Sizes {
     request_bytes_max: u32,
     message_bytes_max: u32,
+    /// The largest batch that arrives and fits a round, whatever topics are set to.
+    batch_bytes_limit: u32,
     round_bytes_max: usize,
     journal_bytes: u64,
 }
@@ -415,7 +451,13 @@ fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<Confi
     } else {
         round_bytes_max
     };
-    (errors.len() == before).then_some(Sizes { request_bytes_max, message_bytes_max, round_bytes_max, journal_bytes })
+    if errors.len() > before {
+        return None;
+    }
+    let round_room = u32::try_from(round_bytes_max - BLOCK_BYTES).expect("a round is at most 32 MiB");
+    let batch_bytes_limit = round_room.min(request_bytes_max - REQUEST_OVERHEAD_BYTES);
+    assert!(message_bytes_max <= batch_bytes_limit, "what does not fit was reported");
+    Some(Sizes { request_bytes_max, message_bytes_max, batch_bytes_limit, round_bytes_max, journal_bytes })
 }
 
 fn check_groups(settings: &Settings, message_bytes_max: u32) -> GroupConfig {

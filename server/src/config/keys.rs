@@ -2,12 +2,14 @@
 //!
 //! Reference documentation (`millrace describe-config`, docs/CONFIG.md), parsing and bounds all come from [`ROWS`]. A key
 //! is in the table only if some component acts on it: a key that is accepted and ignored would be a lie. Kafka's own names
-//! are used wherever Kafka has one; Kafka keys that Millrace does not act on yet are known by name only ([`is_kafka`]), so
-//! that the refusal can say so.
+//! are used wherever Kafka has one; Kafka's keys that nothing here acts on are in `config/kafka`, with the reason.
 
 mod rows;
 
 use std::fmt::Write as _;
+
+use super::kafka;
+use super::value_type::ValueType;
 
 pub use rows::{CLEANUP_POLICIES, FLUSH_POLICIES, ROWS, TIMESTAMP_TYPES};
 
@@ -28,14 +30,20 @@ pub enum Key {
     RequestBytesMax,
     /// `node.id`
     NodeId,
+    /// `broker.rack`
+    Rack,
     /// `log.dirs`
     DataDirectory,
+    /// `log.dir`
+    DataDirectoryAlone,
     /// `auto.create.topics.enable`
     AutoCreateTopics,
     /// `num.partitions`
     PartitionCount,
     /// `default.replication.factor`
     ReplicationFactor,
+    /// `min.insync.replicas`
+    InSyncMin,
     /// `message.max.bytes`
     MessageBytesMax,
     /// `delete.topic.enable`
@@ -46,6 +54,12 @@ pub enum Key {
     FlushInterval,
     /// `flush.interval.bytes`
     FlushIntervalBytes,
+    /// `log.flush.interval.messages`
+    FlushMessages,
+    /// `log.flush.interval.ms`
+    FlushMs,
+    /// `log.flush.scheduler.interval.ms`
+    FlushScheduler,
     /// `log.segment.bytes`
     SegmentBytes,
     /// `log.roll.ms`
@@ -80,6 +94,10 @@ pub enum Key {
     KeyMapBytes,
     /// `log.message.timestamp.type`
     TimestampType,
+    /// `log.message.timestamp.before.max.ms`
+    TimestampBeforeMax,
+    /// `log.message.timestamp.after.max.ms`
+    TimestampAfterMax,
     /// `producer.id.expiration.ms`
     ProducerIdExpiration,
     /// `group.initial.rebalance.delay.ms`
@@ -170,8 +188,8 @@ pub enum Kind {
 pub enum Change {
     /// At the next start.
     Restart,
-    /// While the broker runs.
-    Reload,
+    /// At once, when it is changed while the broker runs (IncrementalAlterConfigs).
+    Live,
 }
 
 /// One key.
@@ -191,8 +209,30 @@ pub struct Row {
     pub doc: &'static str,
 }
 
-/// Kafka's broker keys, names only, sorted, one a line.
-const KAFKA_KEYS: &str = include_str!("kafka_keys.txt");
+impl Row {
+    /// What kind of value clients are told it has.
+    pub fn value_type(&self) -> ValueType {
+        match self.kind {
+            Kind::Flag | Kind::Word(&["true"]) => ValueType::Boolean,
+            Kind::Number { max, .. } | Kind::Bytes { max, .. } if max <= i64::from(i32::MAX) => match self.key {
+                Key::OffsetsReplicationFactor => ValueType::Short,
+                // Kafka takes longer ones.
+                Key::OffsetsCheckInterval => ValueType::Long,
+                _ => ValueType::Int,
+            },
+            Kind::Number { .. } | Kind::Bytes { .. } => ValueType::Long,
+            Kind::Ratio => ValueType::Double,
+            Kind::Word(_) => ValueType::String,
+            Kind::Words(_) => ValueType::List,
+            Kind::Text(_) => match self.key {
+                Key::Listeners | Key::AdvertisedListeners | Key::DataDirectory | Key::DataDirectoryAlone => {
+                    ValueType::List
+                }
+                _ => ValueType::String,
+            },
+        }
+    }
+}
 
 /// The row of `key`.
 pub fn row(key: Key) -> &'static Row {
@@ -204,29 +244,29 @@ pub fn find(name: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.name == name)
 }
 
-/// Whether Kafka's broker has a key of this name.
-pub fn is_kafka(name: &str) -> bool {
-    name.starts_with("listener.name.") || KAFKA_KEYS.lines().any(|known| known == name)
-}
-
 /// The known key whose name is closest to `name`, if one is close enough to be what was meant.
 pub fn find_nearest(name: &str) -> Option<&'static str> {
     if let Some((_, now)) = RENAMED.iter().find(|(earlier, _)| *earlier == name) {
         return Some(now);
     }
-    let nearest = ROWS.iter().min_by_key(|row| strsim::damerau_levenshtein(row.name, name))?;
-    let distance = strsim::damerau_levenshtein(nearest.name, name);
-    let tail_matches = ROWS.iter().find(|row| row.name.ends_with(name) && name.len() >= DISTANCE_TAIL_BYTES_MIN);
-    if distance <= nearest.name.len() / 3 { Some(nearest.name) } else { tail_matches.map(|row| row.name) }
+    let mut names = ROWS.iter().map(|row| row.name).chain(kafka::all().map(|known| known.key.name));
+    let tail_matches = names.clone().find(|known| known.ends_with(name) && name.len() >= DISTANCE_TAIL_BYTES_MIN);
+    let by_distance = |known: &&'static str| strsim::damerau_levenshtein(known, name);
+    let nearest = names.by_ref().min_by_key(by_distance)?;
+    if by_distance(&nearest) <= nearest.len() / 3 { Some(nearest) } else { tail_matches }
 }
 
-/// The reference documentation of the broker's keys, in Markdown.
+/// The reference documentation of the broker's keys that something acts on, in Markdown.
 pub fn describe() -> String {
     let mut text = String::from(
         "# Configuration\n\n\
          Written by `millrace describe-config`; a test holds that this file equals its output (`UPDATE=1` rewrites it).\n\n\
          Keys come from the TOML file given with `--config`, where a dotted name may be quoted (`\"node.id\" = 1`) or not\n\
          (`node.id = 1`), and from `--set key=value`, which wins. A key that is not listed here stops the start.\n\n\
+         All keys of Kafka 4.3.1 are listed: implemented, without effect, or refused.\n\n\
+         ## Implemented: brokers\n\n\
+         A change \"at run time\" comes by IncrementalAlterConfigs or AlterConfigs, of one broker or of all; it acts at once,\n\
+         wins over file and command line, and is there after a restart.\n\n\
          | Key | Default | Legal values | Change | Meaning |\n|---|---|---|---|---|\n",
     );
     for row in ROWS {
@@ -256,7 +296,7 @@ impl std::fmt::Display for Change {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Restart => "restart",
-            Self::Reload => "reload",
+            Self::Live => "at run time",
         })
     }
 }
@@ -267,7 +307,7 @@ fn quote(words: &[&str]) -> String {
 }
 
 /// Earlier names of Kafka's, which are near in meaning only.
-const RENAMED: &[(&str, &str)] = &[("broker.id", "node.id"), ("log.dir", "log.dirs")];
+const RENAMED: &[(&str, &str)] = &[("broker.id", "node.id")];
 
 /// A name shorter than this matches the end of too many keys to be a hint.
 const DISTANCE_TAIL_BYTES_MIN: usize = 5;

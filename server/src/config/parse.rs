@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::ConfigError;
+use super::kafka;
 use super::keys::{self, Kind};
 
 /// Where a value came from.
@@ -20,6 +21,10 @@ pub enum Origin {
     File,
     /// An option of the command line.
     Option(&'static str),
+    /// All brokers were told while they ran.
+    Cluster,
+    /// This broker was told while it ran.
+    Broker,
 }
 
 /// One key as the user wrote it.
@@ -202,10 +207,10 @@ fn scalar_text(value: &toml::Value) -> String {
     }
 }
 
-/// The error for a key that no row of the table has.
+/// The error for a key that no table has.
 pub(super) fn unknown_key(key: &str, origin: Origin) -> ConfigError {
-    if keys::is_kafka(key) {
-        return ConfigError::NotImplemented { key: key.to_owned(), origin };
+    if let Some(why) = kafka::find_refusal(key) {
+        return ConfigError::Refused { key: key.to_owned(), why, origin };
     }
     ConfigError::UnknownKey { key: key.to_owned(), nearest: keys::find_nearest(key), origin }
 }
@@ -216,6 +221,8 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File => f.write_str("file"),
             Self::Option(option) => f.write_str(option),
+            Self::Cluster => f.write_str("set for all brokers"),
+            Self::Broker => f.write_str("set for this broker"),
         }
     }
 }

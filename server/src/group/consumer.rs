@@ -116,7 +116,7 @@ impl Consumer {
             if said.generation != member.current.epoch {
                 return Err(ErrorCode::IllegalGeneration);
             }
-            member.touch(step.now, step.settings.consumer.session_timeout_ms);
+            member.touch(step.now, step.consumer_session_timeout_ms());
             return Ok(());
         }
         if !commit.knows_epochs {

@@ -1,7 +1,5 @@
-//! IncrementalAlterConfigs (KIP-339) and AlterConfigs: other values for the keys of topics. Each resource by itself, one
-//! after the other; one that is refused does not hold the others back.
-//!
-//! A broker's keys are set where it is started; a request to change one is refused.
+//! IncrementalAlterConfigs (KIP-339) and AlterConfigs: other values for the keys of topics, brokers and groups. Each
+//! resource by itself, one after the other; one that is refused does not hold the others back.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +9,9 @@ use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
 use super::authorizer::Operation;
-use super::config_resource::{Refused, ResourceKind, authorized, check_broker, find_kind, refuse, refuse_kind};
+use super::config_resource::{Refused, ResourceKind, Which, authorized, check_broker, find_kind, refuse};
 use super::{Context, errors};
-use crate::metadata::controller::alter::{self, AlterTopic, ConfigChange, KeyChange};
+use crate::metadata::controller::alter::{self, AlterConfig, ConfigChange, KeyChange};
 use crate::net::connection::Close;
 use crate::shard::mailbox::message::{Proposal, ProposalMode};
 
@@ -139,22 +137,26 @@ async fn alter<E: Env>(
     if !context.allows(Operation::AlterConfigs, resource) {
         return Ok(Err(refuse(error, "not allowed")));
     }
-    match kind {
-        ResourceKind::Topic => {
-            let proposal = Proposal::AlterTopic { request: AlterTopic { name: name.to_owned(), change }, mode };
-            let decided = context.shard.propose(proposal).await?;
-            Ok(decided.map(|_| ()).map_err(|error| (errors::propose(&error), errors::propose_text(&error))))
-        }
+    let resource = match kind {
+        ResourceKind::Topic => alter::Resource::Topic(name.to_owned()),
+        ResourceKind::Group => alter::Resource::Group(name.to_owned()),
         ResourceKind::Broker => {
-            let is_empty = match &change {
-                ConfigChange::Keys(changes) => changes.is_empty(),
-                ConfigChange::All(config) => config.is_empty(),
-            };
-            Ok(check_broker(name, context.shard.broker().node().get()).and_then(|_| {
-                let refused = "a broker's keys are set where it is started; none can be changed while it runs";
-                if is_empty { Ok(()) } else { Err(refuse(ErrorCode::InvalidRequest, refused)) }
-            }))
+            let node = context.shard.broker().node();
+            match check_broker(name, node.get()) {
+                Ok(Which::Cluster) => alter::Resource::Broker(None),
+                Ok(Which::This) => alter::Resource::Broker(Some(node)),
+                Err(refused) => return Ok(Err(refused)),
+            }
         }
-        ResourceKind::BrokerLogger | ResourceKind::ClientMetrics | ResourceKind::Group => Ok(Err(refuse_kind(kind))),
-    }
+        ResourceKind::BrokerLogger => {
+            let why = "the level of messages is set where the broker is started: log.level";
+            return Ok(Err(refuse(ErrorCode::InvalidRequest, why)));
+        }
+        ResourceKind::ClientMetrics => {
+            return Ok(Err(refuse(ErrorCode::InvalidRequest, "clients cannot push their metrics")));
+        }
+    };
+    let proposal = Proposal::AlterConfig { request: AlterConfig { resource, change }, mode };
+    let decided = context.shard.propose(proposal).await?;
+    Ok(decided.map(|_| ()).map_err(|error| (errors::propose(&error), errors::propose_text(&error))))
 }

@@ -1,4 +1,4 @@
-//! What has a configuration: topics, and brokers; and what is said of the rest of Kafka's resources.
+//! What has a configuration, by Kafka's numbers and names.
 
 use millrace_protocol::error_code::ErrorCode;
 
@@ -44,21 +44,10 @@ pub(super) fn refuse(error: ErrorCode, text: &str) -> Refused {
     (error, text.to_owned())
 }
 
-/// What is said of resources that have no configuration here.
-pub(super) fn refuse_kind(kind: ResourceKind) -> Refused {
-    let text = match kind {
-        ResourceKind::BrokerLogger => "loggers have no levels of their own here",
-        ResourceKind::ClientMetrics => "client metrics are not served",
-        ResourceKind::Group => "consumer groups are not served yet",
-        ResourceKind::Topic | ResourceKind::Broker => unreachable!("topics and brokers have a configuration"),
-    };
-    refuse(ErrorCode::InvalidRequest, text)
-}
-
 /// Whose configuration a broker resource is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// What all brokers were given while they ran; nothing can be, so it is empty.
+    /// What all brokers were told while they ran.
     Cluster,
     This,
 }

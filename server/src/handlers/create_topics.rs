@@ -63,8 +63,8 @@ async fn create<E: Env>(
         Ok(Decision::TopicCreated(planned)) => Ok(planned),
         Ok(
             Decision::BrokerRegistered
-            | Decision::TopicAltered
             | Decision::PartitionsCreated
+            | Decision::ConfigAltered
             | Decision::TopicDeleted { .. }
             | Decision::ProducerIds { .. },
         ) => unreachable!("a proposal is answered in kind"),

@@ -118,8 +118,8 @@ async fn delete<E: Env>(context: &Context<'_, E>, topic: &DeleteTopicState<'_>) 
         Ok(
             Decision::BrokerRegistered
             | Decision::TopicCreated(_)
-            | Decision::TopicAltered
             | Decision::PartitionsCreated
+            | Decision::ConfigAltered
             | Decision::ProducerIds { .. },
         ) => unreachable!("a proposal is answered in kind"),
         Err(error) => Err((errors::propose(&error), errors::propose_text(&error))),

@@ -121,10 +121,10 @@ pub fn refusal(refusal: &Refusal) -> ErrorCode {
             ErrorCode::InvalidTopicException
         }
         Refusal::TopicExists { .. } => ErrorCode::TopicAlreadyExists,
-        Refusal::InvalidRequest(_) => ErrorCode::InvalidRequest,
         Refusal::InvalidPartitions(_) | Refusal::NoMorePartitions { .. } | Refusal::TooManyPartitionsOfTopic { .. } => {
             ErrorCode::InvalidPartitions
         }
+        Refusal::InvalidRequest(_) | Refusal::InvalidBrokerConfig { .. } => ErrorCode::InvalidRequest,
         Refusal::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
         Refusal::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
         Refusal::InvalidAssignment { .. } | Refusal::AssignmentCount { .. } => ErrorCode::InvalidReplicaAssignment,

@@ -18,8 +18,8 @@ use millrace_protocol::messages::produce::{
 };
 use millrace_protocol::produce::{PartitionPosition, ProducePositions, TopicKey};
 use millrace_protocol::wire::Uuid;
-use millrace_runtime::Env;
 use millrace_runtime::local::OneshotReceiver;
+use millrace_runtime::{Clock, Env};
 
 use super::authorizer::{Operation, Resource};
 use super::errors::Naming;
@@ -27,7 +27,7 @@ use super::lookup::{Led, TopicRef, find_led, find_topic};
 use super::{Context, errors};
 use crate::metadata::controller::is_internal;
 use crate::metadata::image::{Image, Topic};
-use crate::metadata::topic_config::MESSAGE_BYTES_MAX;
+use crate::metadata::topic_config::Defaults;
 use crate::net::connection::Close;
 use crate::net::frame::Request;
 use crate::net::outgoing::Outgoing;
@@ -260,7 +260,8 @@ fn check_partition<E: Env>(
     let Some(range) = partition.records.clone().filter(|range| !range.is_empty()) else {
         return Err(Refused::new(ErrorCode::InvalidRecord, "there is no batch"));
     };
-    let bytes_max = batch_bytes_max(context, topic);
+    let defaults = context.shard.topic_defaults();
+    let bytes_max = batch_bytes_max(context, &defaults, topic);
     if range.len() > bytes_max {
         let text = format!("the batch has {} bytes, more than max.message.bytes={bytes_max}", range.len());
         return Err(Refused::new(ErrorCode::MessageTooLarge, text));
@@ -276,8 +277,9 @@ fn check_partition<E: Env>(
         if attributes.is_transactional() {
             return Err(no_transactions());
         }
+        check_timestamps(context, &defaults, topic, header)?;
     }
-    let compacts = context.shard.topic_defaults().compacts(&topic.config);
+    let compacts = defaults.compacts(&topic.config);
     let keys = if compacts { Keys::Required } else { Keys::Optional };
     Ok(BatchPlace { partition: id, leader_epoch, range, keys })
 }
@@ -292,13 +294,29 @@ async fn check_keys<E: Env>(context: &Context<'_, E>, place: BatchPlace) -> Resu
     Ok(place)
 }
 
-/// The topic's own limit, or the broker's.
-fn batch_bytes_max<E: Env>(context: &Context<'_, E>, topic: &Topic) -> usize {
-    let own = topic.config.get(MESSAGE_BYTES_MAX).and_then(|value| value.parse().ok());
-    own.unwrap_or_else(|| {
-        let default = context.shard.broker().config.metadata.topic.message_bytes_max;
-        usize::try_from(default).expect("32 bits fit usize")
-    })
+/// The topic's own limit, or the broker's; a topic may have been set to more than this broker takes now.
+fn batch_bytes_max<E: Env>(context: &Context<'_, E>, defaults: &Defaults, topic: &Topic) -> usize {
+    let limit = context.shard.broker().config.metadata.batch_bytes_limit;
+    defaults.batch_bytes_max(&topic.config).min(usize::try_from(limit).expect("32 bits fit usize"))
+}
+
+/// Refuses a batch whose times are too far from the broker's. They are the header's: the records are not looked at.
+fn check_timestamps<E: Env>(
+    context: &Context<'_, E>,
+    defaults: &Defaults,
+    topic: &Topic,
+    header: &BatchHeader,
+) -> Result<(), Refused> {
+    let (timestamps, now) = (defaults.timestamps(&topic.config), context.shard.env().clock().unix_ms());
+    let (first, latest) = (header.base_timestamp.get(), header.max_timestamp.get());
+    if timestamps.admit(first, latest, now) {
+        return Ok(());
+    }
+    let (earliest_legal, latest_legal) = timestamps.range(now);
+    let text = format!(
+        "the batch's timestamps are from {first} to {latest}; the topic takes those from {earliest_legal} to {latest_legal}"
+    );
+    Err(Refused::new(ErrorCode::InvalidTimestamp, text))
 }
 
 fn respond(index: i32, outcome: &Outcome) -> PartitionProduceResponse<'_> {

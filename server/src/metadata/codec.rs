@@ -108,6 +108,8 @@ fn kind(record: &Record) -> u16 {
         Record::RemoveTopic { .. } => REMOVE_TOPIC,
         Record::TopicConfig { .. } => TOPIC_CONFIG,
         Record::ProducerIdBlock { .. } => PRODUCER_ID_BLOCK,
+        Record::BrokerConfig { .. } => BROKER_CONFIG,
+        Record::GroupConfig { .. } => GROUP_CONFIG,
     }
 }
 
@@ -149,6 +151,16 @@ fn put_body(target: &mut Vec<u8>, record: &Record) {
             put_option(target, value.as_deref());
         }
         Record::ProducerIdBlock { next } => target.extend_from_slice(&next.to_le_bytes()),
+        Record::BrokerConfig { node, key, value } => {
+            target.extend_from_slice(&node.map_or(ALL_BROKERS, NodeId::get).to_le_bytes());
+            put_text(target, key);
+            put_option(target, value.as_deref());
+        }
+        Record::GroupConfig { group, key, value } => {
+            put_text(target, group);
+            put_text(target, key);
+            put_option(target, value.as_deref());
+        }
     }
 }
 
@@ -184,6 +196,14 @@ fn take_body(kind: u16, source: &mut Source<'_>) -> Result<Record, DecodeError> 
             let next = i64::from_le_bytes(source.array("the producer id")?);
             legal(next >= 0, "producer id")?;
             Record::ProducerIdBlock { next }
+        }
+        BROKER_CONFIG => {
+            let node = source.find_node(ALL_BROKERS, "node id")?;
+            Record::BrokerConfig { node, key: source.text("the key")?, value: source.option("the value")? }
+        }
+        GROUP_CONFIG => {
+            let (group, key) = (source.text("the group")?, source.text("the key")?);
+            Record::GroupConfig { group, key, value: source.option("the value")? }
         }
         unknown => return Err(DecodeError::UnknownKind(unknown)),
     })
@@ -283,6 +303,14 @@ impl<'a> Source<'a> {
         NodeId::new(i32::from_le_bytes(self.array(what)?)).ok_or(DecodeError::Illegal(what))
     }
 
+    /// A node, or `none` where there is none.
+    fn find_node(&mut self, none: i32, what: &'static str) -> Result<Option<NodeId>, DecodeError> {
+        match i32::from_le_bytes(self.array(what)?) {
+            number if number == none => Ok(None),
+            number => NodeId::new(number).map(Some).ok_or(DecodeError::Illegal(what)),
+        }
+    }
+
     fn nodes(&mut self, what: &'static str) -> Result<Vec<NodeId>, DecodeError> {
         let mut nodes = Vec::new();
         for _ in 0..self.length(what)? {
@@ -293,10 +321,7 @@ impl<'a> Source<'a> {
 
     fn partition(&mut self) -> Result<Partition, DecodeError> {
         let partition = self.number("partition")?;
-        let leader = match i32::from_le_bytes(self.array("leader")?) {
-            NO_LEADER => None,
-            number => Some(NodeId::new(number).ok_or(DecodeError::Illegal("leader"))?),
-        };
+        let leader = self.find_node(NO_LEADER, "leader")?;
         let leader_epoch = LeaderEpoch::new(self.number("leader epoch")?);
         let partition_epoch = self.number("partition epoch")?;
         let (replicas, isr) = (self.nodes("replicas")?, self.nodes("isr")?);
@@ -322,7 +347,11 @@ const PARTITION: u16 = 3;
 const REMOVE_TOPIC: u16 = 4;
 const TOPIC_CONFIG: u16 = 5;
 const PRODUCER_ID_BLOCK: u16 = 6;
+const BROKER_CONFIG: u16 = 7;
+const GROUP_CONFIG: u16 = 8;
 /// Every kind has its first version so far.
 const VERSION: u8 = 0;
 /// Kafka's number for "nobody".
 const NO_LEADER: i32 = -1;
+/// What stands for all brokers.
+const ALL_BROKERS: i32 = -1;

@@ -15,7 +15,8 @@ use millrace_engine::model::{LeaderEpoch, TopicId};
 use super::codec::ENTRY_BYTES_MAX;
 use super::image::{Image, Topic};
 use super::record::{Broker, NodeId, Partition, Record};
-use super::topic_config::{self, Defaults};
+use super::topic_config;
+use crate::config::Effective;
 
 /// The rules that are configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +25,12 @@ pub struct Controller {
     pub partition_count_default: i32,
     /// Replicas of a topic that does not say. Invariant: `1..=`[`REPLICATION_FACTOR_MAX`].
     pub replication_factor_default: i16,
-    /// Largest batch of the broker, which bounds a topic's own `max.message.bytes`.
-    pub message_bytes_max: u32,
-    /// What holds for topics that do not say.
-    pub topic_defaults: Defaults,
+    /// Largest batch that the broker can take, which bounds a topic's own `max.message.bytes`.
+    pub batch_bytes_limit: u32,
+    /// The broker whose keys hold for topics that do not say,
+    pub node: NodeId,
+    /// and what it was started with. What it was told since then is in the image.
+    pub effective: Vec<Effective>,
     /// Whether topics may be deleted.
     pub delete_topics: bool,
 }
@@ -184,6 +187,14 @@ pub enum Refusal {
         /// What is wrong.
         why: String,
     },
+    /// Kafka: `INVALID_REQUEST`.
+    #[error("{key}: {why}")]
+    InvalidBrokerConfig {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Kafka: `UNKNOWN_TOPIC_OR_PARTITION`.
     #[error("topic {name:?} does not exist")]
     UnknownTopic {
@@ -224,7 +235,7 @@ impl Controller {
         if count > PARTITION_COUNT_MAX {
             return Err(Refusal::TooManyPartitions { count });
         }
-        self.check_config(request)?;
+        self.check_config(image, request)?;
 
         let topic = find_free_id(image, random);
         let partition_count = i32::try_from(placement.len()).expect("bounded by TOPIC_PARTITION_COUNT_MAX");
@@ -270,17 +281,17 @@ impl Controller {
         place(image, 0..partition_count, i64::from(factor))
     }
 
-    fn check_config(&self, request: &CreateTopic) -> Result<(), Refusal> {
+    fn check_config(&self, image: &Image, request: &CreateTopic) -> Result<(), Refusal> {
         let mut config = BTreeMap::new();
         for (key, value) in &request.config {
             let refuse = |why: &str| Refusal::InvalidConfig { key: topic_config::shorten(key), why: why.to_owned() };
             let value = value.as_deref().ok_or_else(|| refuse("a value is missing"))?;
-            topic_config::check(key, value, self.message_bytes_max)?;
+            topic_config::check(key, value, self.batch_bytes_limit)?;
             if config.insert(key.clone(), value.to_owned()).is_some() {
                 return Err(refuse("given twice"));
             }
         }
-        self.check_together(&config)
+        alter::check_together(&self.topic_defaults(image), &config)
     }
 }
 

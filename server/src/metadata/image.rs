@@ -14,7 +14,7 @@ use millrace_engine::model::{PartitionId, TopicId};
 
 use super::record::{Broker, Entry, NodeId, Partition, Record};
 
-/// Brokers, topics and what was given away.
+/// Brokers, topics, configurations and what was given away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
     brokers: BTreeMap<NodeId, Broker>,
@@ -26,6 +26,10 @@ pub struct Image {
     /// Invariant: the sum of the partitions of `topics`.
     partition_count: usize,
     producer_id_next: i64,
+    /// What brokers were told while they ran, by broker; `None` is all of them. Invariant: no map is empty.
+    broker_configs: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    /// The same of groups.
+    group_configs: BTreeMap<String, BTreeMap<String, String>>,
     applied_index: u64,
 }
 
@@ -111,11 +115,18 @@ impl Image {
             Record::Partition { topic, partition } => self.set_partition(*topic, partition)?,
             Record::RemoveTopic { topic } => self.remove_topic(*topic)?,
             Record::TopicConfig { topic, key, value } => {
-                let config = &mut self.known_topic(*topic)?.config;
-                match value {
-                    Some(value) => config.insert(key.clone(), value.clone()),
-                    None => config.remove(key),
-                };
+                set_key(&mut self.known_topic(*topic)?.config, key, value.as_deref());
+            }
+            Record::BrokerConfig { node, key, value } => {
+                set_key(self.broker_configs.entry(*node).or_default(), key, value.as_deref());
+                self.broker_configs.retain(|_, config| !config.is_empty());
+            }
+            Record::GroupConfig { group, key, value } => {
+                let config = self.group_configs.entry(group.clone()).or_default();
+                set_key(config, key, value.as_deref());
+                if config.is_empty() {
+                    self.group_configs.remove(group);
+                }
             }
             Record::ProducerIdBlock { next } => {
                 if *next < self.producer_id_next {
@@ -139,6 +150,18 @@ impl Image {
             for (key, value) in &topic.config {
                 let (key, value) = (key.clone(), Some(value.clone()));
                 records.push(Record::TopicConfig { topic: topic.id, key, value });
+            }
+        }
+        for (node, config) in &self.broker_configs {
+            for (key, value) in config {
+                let (key, value) = (key.clone(), Some(value.clone()));
+                records.push(Record::BrokerConfig { node: *node, key, value });
+            }
+        }
+        for (group, config) in &self.group_configs {
+            for (key, value) in config {
+                let (key, value) = (key.clone(), Some(value.clone()));
+                records.push(Record::GroupConfig { group: group.clone(), key, value });
             }
         }
         if self.producer_id_next > 0 {
@@ -209,6 +232,21 @@ impl Image {
         self.topics.get(&id.topic)?.partitions.get(index)
     }
 
+    /// What the broker was told while it ran; `None`: what all were told.
+    pub fn broker_config(&self, node: Option<NodeId>) -> &BTreeMap<String, String> {
+        self.broker_configs.get(&node).unwrap_or(NOTHING_SET)
+    }
+
+    /// The configuration keys that the group has, be it there or not.
+    pub fn group_config(&self, group: &str) -> &BTreeMap<String, String> {
+        self.group_configs.get(group).unwrap_or(NOTHING_SET)
+    }
+
+    /// How many groups have a configuration.
+    pub fn configured_group_count(&self) -> usize {
+        self.group_configs.len()
+    }
+
     /// The first producer id that is free.
     pub fn producer_id_next(&self) -> i64 {
         self.producer_id_next
@@ -258,6 +296,16 @@ impl Image {
         self.topics.get_mut(&topic).ok_or(ApplyError::UnknownTopic { topic })
     }
 }
+
+fn set_key(config: &mut BTreeMap<String, String>, key: &str, value: Option<&str>) {
+    match value {
+        Some(value) => config.insert(key.to_owned(), value.to_owned()),
+        None => config.remove(key),
+    };
+}
+
+/// The configuration of what has none.
+static NOTHING_SET: &BTreeMap<String, String> = &BTreeMap::new();
 
 /// What two topics may not share: metrics of Kafka's show `.` as `_`, so Kafka refuses names that differ only there.
 fn collision_name(name: &str) -> String {

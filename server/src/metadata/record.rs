@@ -55,6 +55,24 @@ pub enum Record {
         /// The value; `None` takes the key back.
         value: Option<String>,
     },
+    /// A broker is told the value of a configuration key, or that it has its own again.
+    BrokerConfig {
+        /// Which broker; `None` is all that are not told otherwise.
+        node: Option<NodeId>,
+        /// The key.
+        key: String,
+        /// The value; `None` takes the key back.
+        value: Option<String>,
+    },
+    /// A group gets a configuration key, or loses it.
+    GroupConfig {
+        /// Which group. It need not be there.
+        group: String,
+        /// The key.
+        key: String,
+        /// The value; `None` takes the key back.
+        value: Option<String>,
+    },
     /// All producer ids below `next` are given away.
     ProducerIdBlock {
         /// The first id that is free. Invariant: not negative, never falls.

@@ -11,11 +11,10 @@ use millrace_engine::model::{LeaderEpoch, TopicId};
 use proptest::prelude::*;
 
 use super::codec::{DecodeError, ENTRY_BYTES_MAX};
-use super::controller::alter::{AlterTopic, ConfigChange, KeyChange, Operation};
+use super::controller::alter::{AlterConfig, ConfigChange, KeyChange, Operation, Resource};
 use super::controller::partitions::CreatePartitions;
 use super::controller::{self, Assignment, Controller, CreateTopic, DeleteTopic};
 use super::record::{Broker, Endpoint, Partition};
-use super::topic_config::Defaults;
 use super::{Entry, Image, NodeId, Record};
 use crate::config::RawConfig;
 use crate::config::check::{Room, check};
@@ -70,8 +69,9 @@ impl Cluster {
         let controller = Controller {
             partition_count_default: 2,
             replication_factor_default: 1,
-            message_bytes_max: 1_048_588,
-            topic_defaults: Defaults::new(&config.effective),
+            batch_bytes_limit: 1_048_588,
+            node: NodeId::new(1).unwrap(),
+            effective: config.effective,
             delete_topics: true,
         };
         Self { controller, image: Image::new(), follower: Image::new(), random: 0xa0 << 120 }
@@ -197,8 +197,14 @@ impl Cluster {
             changes.extend(items(name).into_iter().map(|(key, value)| KeyChange { key, operation, value }));
         }
         let change = if options.has("all") { ConfigChange::All(items("all")) } else { ConfigChange::Keys(changes) };
-        let request = AlterTopic { name: options.text("name").unwrap_or("").to_owned(), change };
-        let records = self.controller.alter_topic(&self.image, &request).map_err(|refusal| refusal.to_string())?;
+        let resource = match (options.text("group"), options.has("brokers"), options.has("broker")) {
+            (Some(group), ..) => Resource::Group(group.to_owned()),
+            (None, true, _) => Resource::Broker(None),
+            (None, false, true) => Resource::Broker(NodeId::new(options.number("broker", 1))),
+            (None, false, false) => Resource::Topic(options.text("name").unwrap_or("").to_owned()),
+        };
+        let request = AlterConfig { resource, change };
+        let records = self.controller.alter_config(&self.image, &request).map_err(|refusal| refusal.to_string())?;
         self.propose(records)
     }
 
@@ -266,6 +272,14 @@ impl Cluster {
             let rack = broker.rack.as_deref().unwrap_or("none");
             writeln!(text, "broker {node} incarnation={incarnation} shards={shards} rack={rack} {endpoints:?}")
                 .unwrap();
+        }
+        for (whose, node) in [("all brokers", None), ("broker 1", NodeId::new(1))] {
+            if !image.broker_config(node).is_empty() {
+                writeln!(text, "{whose} {:?}", image.broker_config(node)).unwrap();
+            }
+        }
+        if image.configured_group_count() > 0 {
+            writeln!(text, "{} groups, g {:?}", image.configured_group_count(), image.group_config("g")).unwrap();
         }
         for topic in image.topics() {
             writeln!(text, "topic {} {} {:?}", topic.id, topic.name, topic.config).unwrap();
@@ -355,6 +369,13 @@ fn record() -> impl Strategy<Value = Record> {
             value
         }),
         (0..=i64::MAX).prop_map(|next| Record::ProducerIdBlock { next }),
+        (proptest::option::of(node()), ".{0,9}", proptest::option::of(".{0,9}"))
+            .prop_map(|(node, key, value)| Record::BrokerConfig { node, key, value }),
+        (".{0,9}", ".{0,9}", proptest::option::of(".{0,9}")).prop_map(|(group, key, value)| Record::GroupConfig {
+            group,
+            key,
+            value
+        }),
     ]
 }
 

@@ -1,9 +1,8 @@
 //! Configuration keys a topic may set, what stands in for those it does not set, and what they mean to its logs.
 //!
-//! As with the broker's own keys, a key counts only if something acts on it. Keys whose behaviour is not there yet are
-//! accepted with the one value that says what Millrace does anyway, and refused with any other: a client that asks for
-//! recompression must learn that it does not get it. [`ROWS`] has the keys that count, which are also those that clients are
-//! told about.
+//! [`ROWS`] has all of Kafka's. Something acts on most of them. Those that tune what does not exist here may be set, are kept
+//! and told, and change nothing. One that promises what is not kept is accepted with the one value that says what Millrace does
+//! anyway, and refused with any other: a client that asks for recompression must learn that it does not get it.
 //!
 //! A topic that sets nothing gets the broker's value: [`Row::stand_ins`] names the broker's keys for it, the one that wins
 //! first. [`Defaults`] holds what they come to.
@@ -17,8 +16,11 @@ use std::time::Duration;
 use millrace_engine::log::config::{CleanupPolicy, FlushPolicy, LogConfig, TimestampType};
 
 use super::controller::{Refusal, is_internal};
+use super::group_config;
+use crate::config::kafka;
 use crate::config::keys::{self, Key, Kind};
 use crate::config::parse::{self, Value};
+use crate::config::value_type::ValueType;
 use crate::config::{Effective, Origin};
 
 pub use rows::ROWS;
@@ -47,30 +49,20 @@ pub struct StandIn {
     pub factor: i64,
 }
 
-/// What kind of value a key has; Kafka's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueType {
-    /// `true` or `false`.
-    Boolean,
-    /// Text.
-    String,
-    /// A whole number of 32 bits.
-    Int,
-    /// A whole number of 64 bits.
-    Long,
-    /// A number that need not be whole.
-    Double,
-    /// Texts, comma separated.
-    List,
-}
-
 /// What a key may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// A number of bytes up to the broker's own `message.max.bytes`, which holds for topics that say nothing.
+    /// A number of bytes up to the largest batch that the broker can take.
     MessageBytes,
     /// Anything of this kind.
     Any(Kind),
+    /// Anything of this kind, and nothing acts on it.
+    WithoutEffect {
+        /// What it may hold.
+        kind: Kind,
+        /// What Kafka has it hold when nobody says anything.
+        default: &'static str,
+    },
     /// Only what the broker does anyway.
     Only(&'static str),
 }
@@ -80,22 +72,19 @@ pub fn find(name: &str) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.name == name)
 }
 
-/// Checks one key. `message_bytes_max` is the broker's own limit, which no topic may exceed.
-pub fn check(key: &str, value: &str, message_bytes_max: u32) -> Result<(), Refusal> {
+/// Checks one key. `batch_bytes_limit` is the largest batch that the broker can take.
+pub fn check(key: &str, value: &str, batch_bytes_limit: u32) -> Result<(), Refusal> {
     let refuse = |why: String| Err(Refusal::InvalidConfig { key: shorten(key), why });
-    let Some(row) = find(key) else {
-        let is_known = rows::NOT_IMPLEMENTED.contains(&key);
-        return refuse(if is_known { "not implemented yet" } else { "unknown topic config name" }.to_owned());
-    };
+    let Some(row) = find(key) else { return refuse("unknown topic config name".to_owned()) };
     if value.len() > VALUE_BYTES_MAX {
         return refuse(format!("the value has more than {VALUE_BYTES_MAX} bytes"));
     }
     match row.rule {
         Rule::MessageBytes => match value.trim().parse::<u32>() {
-            Ok(bytes) if bytes <= message_bytes_max => Ok(()),
-            _ => refuse(format!("{value:?} is not a number from 0 to {message_bytes_max}")),
+            Ok(bytes) if bytes <= batch_bytes_limit => Ok(()),
+            _ => refuse(format!("{value:?} is not a number from 0 to {batch_bytes_limit}")),
         },
-        Rule::Any(kind) => match parse::parse_value(kind, value.trim()) {
+        Rule::Any(kind) | Rule::WithoutEffect { kind, .. } => match parse::parse_value(kind, value.trim()) {
             Ok(_) => Ok(()),
             Err(expected) => refuse(format!("{value:?} is not allowed; expected {expected}")),
         },
@@ -116,14 +105,66 @@ pub struct Defaults {
     values: BTreeMap<&'static str, String>,
     /// Whether [`CLEANUP_POLICY`] among them says `compact`: every Produce request asks.
     compacts: bool,
+    /// [`MESSAGE_BYTES_MAX`] among them, and the timestamps that they admit, for the same reason.
+    batch_bytes_max: usize,
+    timestamps: Timestamps,
+}
+
+/// How far a producer's timestamps may be from the broker's time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timestamps {
+    /// Whether the broker replaces them, and takes any.
+    are_replaced: bool,
+    /// Milliseconds before it. Invariant: not negative.
+    before_max: i64,
+    /// Milliseconds after it. Invariant: not negative.
+    after_max: i64,
+}
+
+impl Timestamps {
+    /// Whether a batch that begins with `first` and whose latest is `latest` may be appended at `now`; all in
+    /// milliseconds. A batch without timestamps has -1, and is admitted as in Kafka.
+    pub fn admit(&self, first: i64, latest: i64, now: i64) -> bool {
+        let is_early = first != NO_TIMESTAMP && now.saturating_sub(first) > self.before_max;
+        let is_late = latest != NO_TIMESTAMP && latest.saturating_sub(now) > self.after_max;
+        self.are_replaced || !(is_early || is_late)
+    }
+
+    /// The earliest and the latest that is admitted at `now`.
+    pub fn range(&self, now: i64) -> (i64, i64) {
+        (now.saturating_sub(self.before_max), now.saturating_add(self.after_max))
+    }
 }
 
 impl Defaults {
     /// What this broker's configuration comes to.
     pub fn new(effective: &[Effective]) -> Self {
-        let values: BTreeMap<_, _> = ROWS.iter().map(|row| (row.name, default_value(row, effective))).collect();
-        let compacts = has_policy(&values[CLEANUP_POLICY], "compact");
-        Self { values, compacts }
+        let values = ROWS.iter().map(|row| (row.name, default_value(row, effective))).collect();
+        let mut defaults = Self { values, ..Self::default() };
+        defaults.compacts = has_policy(defaults.value(CLEANUP_POLICY), "compact");
+        defaults.batch_bytes_max = defaults.value(MESSAGE_BYTES_MAX).parse().expect("a legal number of bytes");
+        defaults.timestamps = defaults.read_timestamps(&BTreeMap::new());
+        defaults
+    }
+
+    /// The largest batch of a topic that sets `config`.
+    pub fn batch_bytes_max(&self, config: &BTreeMap<String, String>) -> usize {
+        config.get(MESSAGE_BYTES_MAX).and_then(|value| value.trim().parse().ok()).unwrap_or(self.batch_bytes_max)
+    }
+
+    /// The timestamps that a topic takes that sets `config`.
+    pub fn timestamps(&self, config: &BTreeMap<String, String>) -> Timestamps {
+        if config.is_empty() { self.timestamps } else { self.read_timestamps(config) }
+    }
+
+    fn read_timestamps(&self, config: &BTreeMap<String, String>) -> Timestamps {
+        let value = |key: &str| config.get(key).map_or(self.value(key), String::as_str).trim();
+        let number = |key| value(key).parse().unwrap_or(i64::MAX);
+        Timestamps {
+            are_replaced: value(TIMESTAMP_TYPE) == "LogAppendTime",
+            before_max: number(TIMESTAMP_BEFORE_MAX),
+            after_max: number(TIMESTAMP_AFTER_MAX),
+        }
     }
 
     /// Whether the logs of a topic that sets `config` are compacted, and so their records need keys.
@@ -147,6 +188,11 @@ impl Defaults {
                 apply(&mut log_config, row.name, self.value(row.name));
             }
         }
+        let is_promised = |key| config.get(key).map_or(self.value(key), String::as_str).trim() != NEVER;
+        if is_promised("flush.messages") || is_promised("flush.ms") {
+            // More than either asks for, and the only way to keep both to the record.
+            log_config.flush_policy = FlushPolicy::Commit;
+        }
         let policies = config.get(CLEANUP_POLICY).map_or(self.value(CLEANUP_POLICY), String::as_str);
         if parse::parse_list(policies).next().is_none() {
             // Neither: nothing is deleted and nothing compacted, whatever the limits say.
@@ -159,8 +205,8 @@ impl Defaults {
 
 /// The broker's value for a topic's key.
 fn default_value(row: &Row, effective: &[Effective]) -> String {
-    if let Rule::Only(only) = row.rule {
-        return only.to_owned();
+    if let Rule::Only(default) | Rule::WithoutEffect { default, .. } = row.rule {
+        return default.to_owned();
     }
     match find_stand_in(row, effective) {
         Some((Effective { value: Value::Number(number), .. }, factor)) if factor > 1 => {
@@ -204,7 +250,7 @@ fn apply(config: &mut LogConfig, key: &str, text: &str) -> Option<()> {
             };
         }
         "max.compaction.lag.ms" => config.compaction_lag_max = parse_age(text)?,
-        "message.timestamp.type" => {
+        TIMESTAMP_TYPE => {
             config.timestamp_type = match text {
                 "CreateTime" => TimestampType::CreateTime,
                 "LogAppendTime" => TimestampType::LogAppendTime,
@@ -243,36 +289,45 @@ fn parse_permille(text: &str) -> Option<u16> {
     (0..=1000).find(|permille| f64::from(*permille) + 0.5 > ratio * 1000.0)
 }
 
-/// The reference documentation of all keys, the broker's and the topics', in Markdown.
+/// The reference documentation of all keys, the brokers', the topics' and the groups', in Markdown.
 pub fn describe() -> String {
     let mut text = keys::describe();
     text.push_str(
-        "\n## Topics\n\n\
+        "\n## Implemented: topics\n\n\
          A topic may set these keys when it is made (CreateTopics) and while it is there (IncrementalAlterConfigs,\n\
-         AlterConfigs). One that it does not set holds what the broker's key says. Kafka's other keys of topics are refused.\n\n\
+         AlterConfigs). One that it does not set holds what the broker's key says.\n\n\
          | Key | Broker's key | Legal values | Meaning |\n|---|---|---|---|\n",
     );
     for row in ROWS {
         let names: Vec<_> =
             row.stand_ins.iter().map(|stand_in| format!("`{}`", keys::row(stand_in.key).name)).collect();
         let legal = match row.rule {
-            Rule::MessageBytes => "0 to the broker's `message.max.bytes`".to_owned(),
+            Rule::MessageBytes => "0 to the largest batch that the broker can take".to_owned(),
             Rule::Any(kind) => kind.to_string(),
+            Rule::WithoutEffect { kind, .. } => format!("{kind}; without effect"),
             Rule::Only(only) => format!("`{only}`"),
         };
         writeln!(text, "| `{}` | {} | {legal} | {} |", row.name, names.join(", "), row.doc)
             .expect("writing to a String cannot fail");
     }
+    text.push_str(&group_config::describe());
+    text.push_str(&kafka::describe());
     text
 }
 
-/// The key that a Produce request looks up.
-pub const MESSAGE_BYTES_MAX: &str = "max.message.bytes";
+const MESSAGE_BYTES_MAX: &str = "max.message.bytes";
 /// The key that says whether records need a key.
 pub const CLEANUP_POLICY: &str = "cleanup.policy";
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const TIMESTAMP_BEFORE_MAX: &str = "message.timestamp.before.max.ms";
+const TIMESTAMP_AFTER_MAX: &str = "message.timestamp.after.max.ms";
 
 /// Longest value; an entry with all keys stays below its size limit.
 const VALUE_BYTES_MAX: usize = 1024;
+/// What a batch has for a timestamp whose records have none.
+const NO_TIMESTAMP: i64 = -1;
+/// What Kafka's flush keys hold when nobody sets them.
+const NEVER: &str = "9223372036854775807";
 /// 2^63 - 1 milliseconds.
 const NEVER_MS: u64 = i64::MAX.cast_unsigned();
 

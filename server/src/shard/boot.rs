@@ -124,8 +124,9 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
     shard.lead_metadata(MetadataLog::new(Controller {
         partition_count_default: defaults.partition_count,
         replication_factor_default: defaults.replication_factor,
-        message_bytes_max: defaults.message_bytes_max,
-        topic_defaults: shard.topic_defaults().clone(),
+        batch_bytes_limit: shard.broker().config.metadata.batch_bytes_limit,
+        node: shard.broker().node(),
+        effective: shard.broker().config.effective.clone(),
         delete_topics: shard.broker().config.metadata.delete_topics,
     }));
     let applied_index = image.applied_index();
@@ -246,7 +247,7 @@ fn registration(broker: &Broker, addresses: &[SocketAddr]) -> record::Broker {
         node: broker.node(),
         incarnation: broker.incarnation,
         endpoints: endpoints.collect(),
-        rack: None,
+        rack: broker.config.node.rack.clone(),
         shard_count: broker.config.shards.count,
     }
 }

@@ -73,10 +73,10 @@ fn decide<E: Env>(
             let planned = PlannedTopic { records: Vec::new(), ..planned };
             Ok((Decision::TopicCreated(planned), records))
         }
-        Proposal::AlterTopic { request, mode } => {
-            let records = controller.alter_topic(&image, &request)?;
+        Proposal::AlterConfig { request, mode } => {
+            let records = controller.alter_config(&image, &request)?;
             let records = if mode == ProposalMode::Propose { records } else { Vec::new() };
-            Ok((Decision::TopicAltered, records))
+            Ok((Decision::ConfigAltered, records))
         }
         Proposal::CreatePartitions { request, mode } => {
             let records = controller.create_partitions(&image, &request)?;

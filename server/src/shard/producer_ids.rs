@@ -40,8 +40,8 @@ impl ProducerIds {
                 }
                 Decision::BrokerRegistered
                 | Decision::TopicCreated(_)
-                | Decision::TopicAltered
                 | Decision::PartitionsCreated
+                | Decision::ConfigAltered
                 | Decision::TopicDeleted { .. } => unreachable!("a proposal is answered in kind"),
             }
         }

@@ -19,6 +19,7 @@ impl<E: Env> Shard<E> {
             image.apply(record)?;
         }
         image.resume_at(applied_index);
+        self.settle_defaults(&image);
         for topic in image.topics() {
             self.configure_all(topic);
         }
@@ -78,6 +79,11 @@ impl<E: Env> Shard<E> {
     fn reconcile(&self, records: &[Record]) {
         let image = self.image();
         let mut reconfigured = BTreeSet::new();
+        let is_told = records.iter().any(|record| matches!(record, Record::BrokerConfig { .. }));
+        if is_told && self.settle_defaults(&image) {
+            // Any topic may fall back on what has changed.
+            reconfigured.extend(image.topics().map(|topic| topic.id));
+        }
         let mut configs: BTreeMap<TopicId, LogConfig> = BTreeMap::new();
         for record in records {
             match record {
@@ -97,6 +103,8 @@ impl<E: Env> Shard<E> {
                 Record::RemoveTopic { .. }
                 | Record::RegisterBroker(_)
                 | Record::Topic { .. }
+                | Record::BrokerConfig { .. }
+                | Record::GroupConfig { .. }
                 | Record::ProducerIdBlock { .. } => {}
             }
         }

@@ -26,15 +26,15 @@ use crate::client::Client;
 use crate::each_seed;
 use crate::start::{Running, client_env};
 
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(crate) const TOPIC: i8 = 2;
+pub(crate) const BROKER: i8 = 4;
+pub(crate) const SET: i8 = 0;
+pub(crate) const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
 /// Makes a topic of four partitions; gives its id.
-async fn create(client: &mut Client<SimEnv>, name: &str, configs: &[(&'static str, &'static str)]) -> Uuid {
+pub(crate) async fn create(client: &mut Client<SimEnv>, name: &str, configs: &[(&'static str, &'static str)]) -> Uuid {
     let configs = configs.iter().map(|&(name, value)| CreatableTopicConfig { name, value: Some(value) }).collect();
     let topic = CreatableTopic { name, num_partitions: 4, replication_factor: 1, configs, ..CreatableTopic::default() };
     let answer = client.call(7, &CreateTopicsRequest { topics: vec![topic], ..CreateTopicsRequest::default() }).await;
@@ -54,7 +54,7 @@ async fn describe(client: &mut Client<SimEnv>, topic: &str, key: &str) -> (Strin
     (config.value.unwrap().to_owned(), config.config_source)
 }
 
-fn resource<'a>(
+pub(crate) fn resource<'a>(
     resource_type: i8,
     name: &'a str,
     changes: &[(&'a str, i8, Option<&'a str>)],
@@ -67,7 +67,11 @@ fn resource<'a>(
     AlterConfigsResource { resource_type, resource_name: name, configs: changes.iter().map(config).collect() }
 }
 
-async fn alter(client: &mut Client<SimEnv>, version: i16, resources: Vec<AlterConfigsResource<'_>>) -> Vec<i16> {
+pub(crate) async fn alter(
+    client: &mut Client<SimEnv>,
+    version: i16,
+    resources: Vec<AlterConfigsResource<'_>>,
+) -> Vec<i16> {
     let request = IncrementalAlterConfigsRequest { resources, validate_only: false };
     let answer = client.call(version, &request).await;
     let response: IncrementalAlterConfigsResponse<'_> = answer.decode(version);
@@ -144,11 +148,21 @@ fn a_change_that_cannot_be_is_refused_by_resource() {
             (one(BROKER, "1", "log.dirs", SET, Some("x")), ErrorCode::InvalidRequest),
             (one(BROKER, "2", "log.retention.ms", SET, Some("5")), ErrorCode::InvalidRequest),
             (one(BROKER, "one", "log.retention.ms", SET, Some("5")), ErrorCode::InvalidRequest),
-            // Kafka changes these while it runs.
-            (one(BROKER, "", "log.retention.ms", SET, Some("5")), ErrorCode::InvalidRequest),
+            (one(BROKER, "", "num.partitions", SET, Some("3")), ErrorCode::InvalidRequest),
+            (one(BROKER, "1", "log.retention.ms", SET, Some("abc")), ErrorCode::InvalidRequest),
+            (one(BROKER, "", "log.cleanup.policy", SET, Some("x")), ErrorCode::InvalidRequest),
+            (one(BROKER, "1", "log.retention.ms", APPEND, Some("1")), ErrorCode::InvalidConfig),
+            (one(BROKER, "1", "bogus", DELETE, None), ErrorCode::None),
+            (one(BROKER, "", "ssl.keystore.type", SET, Some("PEM")), ErrorCode::InvalidRequest),
+            (one(32, "", "consumer.session.timeout.ms", SET, Some("50000")), ErrorCode::InvalidRequest),
+            (one(32, "x", "consumer.session.timeout.ms", SET, Some("1")), ErrorCode::InvalidConfig),
+            (one(32, "x", "bogus", SET, Some("1")), ErrorCode::InvalidConfig),
+            // Kafka takes these. The first would be kept by nobody, the second lie in wait for a restart.
+            (one(BROKER, "", "bogus", SET, Some("5")), ErrorCode::InvalidRequest),
+            (one(BROKER, "", "max.connections", SET, Some("5")), ErrorCode::InvalidRequest),
+            (one(BROKER, "", "compression.type", SET, Some("zstd")), ErrorCode::InvalidRequest),
             (one(8, "1", "root", SET, Some("INFO")), ErrorCode::InvalidRequest),
             (one(16, "x", "interval.ms", SET, Some("1000")), ErrorCode::InvalidRequest),
-            (one(32, "x", "consumer.session.timeout.ms", SET, Some("50000")), ErrorCode::InvalidRequest),
         ];
         for (resource, error) in cases {
             // A good one beside it is not held back.

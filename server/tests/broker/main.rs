@@ -8,6 +8,7 @@ mod config_resources;
 mod configs;
 mod consumer_groups;
 mod create_partitions;
+mod dynamic;
 mod elections;
 mod epochs;
 mod full_disk;

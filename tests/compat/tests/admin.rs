@@ -44,6 +44,54 @@ fn a_topic_is_configured_changed_and_deleted() {
     assert!(!again.status.success(), "it is gone");
 }
 
+/// What `kafka-configs --describe --all` says of one key of an entity, without what its value falls back on.
+fn described_key(address: &str, entity: &[&str], key: &str) -> String {
+    let told = java::configs(address, &[&["--describe", "--all"], entity].concat()).text();
+    let is_wanted = |line: &&str| line.trim().starts_with(&format!("{key}="));
+    let line = told.lines().find(is_wanted).unwrap_or_else(|| panic!("{key} is not in {told}"));
+    line.trim().to_owned()
+}
+
+#[test]
+fn brokers_and_groups_are_configured_while_they_run() {
+    let mut broker = Broker::start();
+    let address = broker.address().to_owned();
+    let one = ["--entity-type", "brokers", "--entity-name", "1"];
+    let all = ["--entity-type", "brokers", "--entity-default"];
+    let group = ["--entity-type", "groups", "--entity-name", "readers"];
+    let alter = |entity: &[&str], change: &[&str]| java::configs(&address, &[&["--alter"], entity, change].concat());
+    java::tool(&address, "TopicCommand", &["--create", "--topic", "weather"], "").text();
+
+    let told = java::configs(&address, &[&["--describe", "--all"], &one[..]].concat()).text();
+    let count = told.lines().filter(|line| line.contains(" sensitive=")).count();
+    assert!(count >= 340, "Kafka 4.3.1 tells 340 keys, not {count}");
+
+    alter(&all, &["--add-config", "log.retention.ms=200000,num.io.threads=12"]).text();
+    alter(&one, &["--add-config", "log.retention.ms=100000"]).text();
+    alter(&group, &["--add-config", "consumer.session.timeout.ms=50000"]).text();
+    // Another life of the broker knows the same.
+    broker.kill();
+    broker.start_again();
+    let retention = described_key(&address, &one, "log.retention.ms");
+    let synonyms =
+        "DYNAMIC_BROKER_CONFIG:log.retention.ms=100000, DYNAMIC_DEFAULT_BROKER_CONFIG:log.retention.ms=200000";
+    assert!(retention.starts_with("log.retention.ms=100000 ") && retention.contains(synonyms), "{retention}");
+    let of_topic = described_key(&address, &["--entity-type", "topics", "--entity-name", "weather"], "retention.ms");
+    assert!(of_topic.starts_with("retention.ms=100000 ") && of_topic.contains(synonyms), "{of_topic}");
+    let of_group = described_key(&address, &group, "consumer.session.timeout.ms");
+    assert!(of_group.starts_with("consumer.session.timeout.ms=50000 "), "{of_group}");
+
+    alter(&one, &["--delete-config", "log.retention.ms"]).text();
+    assert!(described_key(&address, &one, "log.retention.ms").starts_with("log.retention.ms=200000 "));
+    for (change, said) in [
+        ("num.partitions=3", "InvalidRequestException: num.partitions: it is set where the broker is started"),
+        ("ssl.keystore.type=PEM", "InvalidRequestException: ssl.keystore.type: Listeners are PLAINTEXT"),
+    ] {
+        let refused = alter(&one, &["--add-config", change]);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+}
+
 #[test]
 fn records_are_deleted_up_to_an_offset() {
     let broker = Broker::start();

@@ -40,7 +40,7 @@ fn every_error_is_reported_at_once() {
         &["num.partition=3", "node.id=x", "flush.policy=never", "sasl.jaas.config=a", "log.dirs=a,b"],
         &[
             "num.partition: unknown key (--set); did you mean num.partitions?",
-            "sasl.jaas.config: a Kafka key that Millrace does not implement yet",
+            "sasl.jaas.config: refused (--set): Listeners are PLAINTEXT: SASL is not served yet.",
             "node.id: \"x\" (--set) is not allowed; expected a whole number from 0 to 2147483647",
             "flush.policy: \"never\" (--set) is not allowed; expected one of: commit, interval, none",
             "log.dirs: \"a,b\" (--set) is not allowed; expected one directory",
@@ -135,7 +135,6 @@ fn what_topics_fall_back_on_is_checked_as_kafka_does() {
     refused(&["log.roll.ms="], &["log.roll.ms"]);
     checked(&["log.cleaner.enable=true"]).unwrap();
     refused(&["log.cleaner.enable=false"], &["expected one of: true"]);
-    refused(&["log.cleaner.threads=2"], &["a Kafka key that Millrace does not implement yet"]);
     assert_eq!(checked(&["log.cleaner.backoff.ms=7"]).unwrap().store.compaction_interval, Duration::from_millis(7));
 }
 
@@ -184,4 +183,31 @@ fn a_value_that_had_to_shrink_is_shown_as_it_was_taken() {
     assert_eq!(number(Key::RequestBytesMax), Value::Number(i64::from(config.net.request_bytes_max)));
     assert_eq!(number(Key::JournalBytes), Value::Number(16 << 20));
     assert!(config.describe().contains(&format!("= {} ", config.net.request_bytes_max)));
+}
+
+#[test]
+fn what_nothing_acts_on_may_be_set_or_is_refused_with_the_reason() {
+    let config = checked(&["log.cleaner.threads=2", "num.io.threads=8", "authorizer.class.name="]).unwrap();
+    let set: Vec<_> = config.without_effect.iter().map(|set| (set.key.name, set.value.as_str())).collect();
+    assert_eq!(set, [("authorizer.class.name", ""), ("log.cleaner.threads", "2"), ("num.io.threads", "8")]);
+    let surprising = config.without_effect.iter().filter(|set| !set.key.is_default(&set.value));
+    assert_eq!(surprising.map(|set| set.key.name).collect::<Vec<_>>(), ["log.cleaner.threads"]);
+    assert!(config.describe().contains("# --set, without effect: Shards take the place of Kafka's thread pools"));
+
+    refused(&["num.io.threads=many"], &["expected a whole number of 32 bits"]);
+    refused(&["ssl.keystore.location=/x"], &["refused (--set): Listeners are PLAINTEXT: TLS is not served yet."]);
+    refused(&["listener.name.inside.ssl.keystore.location=/x"], &["Single listeners have no settings of their own."]);
+    refused(&["zookeeper.connect=a:1"], &["Kafka 4 does not have it any more."]);
+    refused(&["super.users=User:a"], &["There is no authorizer yet"]);
+    refused(&["log.cleaner.thread=2"], &["unknown key (--set); did you mean log.cleaner.threads?"]);
+}
+
+#[test]
+fn kafkas_other_name_of_the_directory_counts_alone() {
+    let directory = |settings: &[&str]| checked(settings).unwrap().node.directory;
+    assert_eq!(directory(&["log.dir=/a"]), PathBuf::from("/a"));
+    assert_eq!(directory(&["log.dir=/a", "log.dirs=/b"]), PathBuf::from("/b"));
+    refused(&["log.dir=/a,/b"], &["log.dirs: \"/a,/b\" (--set) is not allowed; expected one directory"]);
+    assert_eq!(checked(&["broker.rack=r1"]).unwrap().node.rack.as_deref(), Some("r1"));
+    assert_eq!(checked(&[]).unwrap().node.rack, None);
 }

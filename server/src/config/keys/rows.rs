@@ -65,12 +65,28 @@ pub const ROWS: &[Row] = &[
         doc: "This broker's number. A data directory belongs to the number that made it.",
     },
     Row {
+        key: Key::Rack,
+        name: "broker.rack",
+        kind: Kind::Text("text"),
+        default: "",
+        change: Change::Restart,
+        doc: "Where this broker stands, as clients are told.",
+    },
+    Row {
         key: Key::DataDirectory,
         name: "log.dirs",
         kind: Kind::Text("one directory"),
         default: "./millrace-data",
         change: Change::Restart,
         doc: "Where everything is kept; made if it is missing. One directory for now. `--data` sets this key.",
+    },
+    Row {
+        key: Key::DataDirectoryAlone,
+        name: "log.dir",
+        kind: Kind::Text("one directory"),
+        default: "",
+        change: Change::Restart,
+        doc: "The same as `log.dirs`, which wins over it.",
     },
     Row {
         key: Key::AutoCreateTopics,
@@ -98,11 +114,19 @@ pub const ROWS: &[Row] = &[
               value.",
     },
     Row {
+        key: Key::InSyncMin,
+        name: "min.insync.replicas",
+        kind: Kind::Number { min: 1, max: 2_147_483_647 },
+        default: "1",
+        change: Change::Live,
+        doc: "Replicas that must have a record before acks=all is answered; as in Kafka, at most those that there are: one.",
+    },
+    Row {
         key: Key::MessageBytesMax,
         name: "message.max.bytes",
         kind: Kind::Bytes { min: KIB, max: 256 * MIB },
         default: "1048588",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "Largest record batch a producer may send, as it is sent (compressed).",
     },
     Row {
@@ -118,7 +142,7 @@ pub const ROWS: &[Row] = &[
         name: "flush.policy",
         kind: Kind::Word(FLUSH_POLICIES),
         default: "commit",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "When records count as written. `commit`: a producer is answered after its records are on the device. \
               `interval`: after they are handed to the system, which loses what was not flushed with the machine's power; \
               they are flushed after `flush.interval.ms` or `flush.interval.bytes`. `none`: the same, flushed by chance.",
@@ -129,8 +153,7 @@ pub const ROWS: &[Row] = &[
         kind: Kind::Number { min: 1, max: 24 * 3600 * 1000 },
         default: "1000",
         change: Change::Restart,
-        doc: "Under `flush.policy=interval`: how long records of a shard may wait for their flush. It holds for all topics; \
-              Kafka's `flush.ms` and `flush.messages` of a topic are not implemented.",
+        doc: "Under `flush.policy=interval`: how long records of a shard may wait for their flush. It holds for all topics.",
     },
     Row {
         key: Key::FlushIntervalBytes,
@@ -141,11 +164,36 @@ pub const ROWS: &[Row] = &[
         doc: "Under `flush.policy=interval`: a shard that has written this much since its last flush flushes at once.",
     },
     Row {
+        key: Key::FlushMessages,
+        name: "log.flush.interval.messages",
+        kind: Kind::Number { min: 1, max: i64::MAX },
+        default: "9223372036854775807",
+        change: Change::Live,
+        doc: "After how many records a log is flushed. `flush.policy=commit` keeps that promise, whatever it is; a log of another \
+              policy for which this, `log.flush.interval.ms` or `log.flush.scheduler.interval.ms` is set is flushed as under `commit`.",
+    },
+    Row {
+        key: Key::FlushMs,
+        name: "log.flush.interval.ms",
+        kind: Kind::Number { min: 0, max: i64::MAX },
+        default: "",
+        change: Change::Live,
+        doc: "After how long records of a log are flushed; see `log.flush.interval.messages`.",
+    },
+    Row {
+        key: Key::FlushScheduler,
+        name: "log.flush.scheduler.interval.ms",
+        kind: Kind::Number { min: 0, max: i64::MAX },
+        default: "9223372036854775807",
+        change: Change::Restart,
+        doc: "The same where `log.flush.interval.ms` is not set.",
+    },
+    Row {
         key: Key::SegmentBytes,
         name: "log.segment.bytes",
         kind: Kind::Bytes { min: MIB, max: 2 * GIB - 1 },
         default: "1073741824",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "Size of a segment file. Records leave a log by whole segments.",
     },
     Row {
@@ -153,7 +201,7 @@ pub const ROWS: &[Row] = &[
         name: "log.roll.ms",
         kind: Kind::Number { min: 1, max: i64::MAX },
         default: "",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "Age after which a segment is closed although it is not full; wins over `log.roll.hours`.",
     },
     Row {
@@ -169,7 +217,7 @@ pub const ROWS: &[Row] = &[
         name: "log.retention.bytes",
         kind: Kind::Number { min: -1, max: i64::MAX },
         default: "-1",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "How much is kept of a partition; the oldest segments beyond it are deleted. -1 keeps everything.",
     },
     Row {
@@ -177,7 +225,7 @@ pub const ROWS: &[Row] = &[
         name: "log.retention.ms",
         kind: Kind::Number { min: -1, max: i64::MAX },
         default: "",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "How long records are kept; a segment is deleted when its newest record is older. -1 is for ever, 0 is not \
               allowed. Wins over `log.retention.minutes`, which wins over `log.retention.hours`.",
     },
@@ -210,7 +258,7 @@ pub const ROWS: &[Row] = &[
         name: "log.cleanup.policy",
         kind: Kind::Words(CLEANUP_POLICIES),
         default: "delete",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "What becomes of old records. `delete`: whole segments go, by size and age. `compact`: for each key the newest \
               record stays. Neither: everything is kept.",
     },
@@ -219,7 +267,7 @@ pub const ROWS: &[Row] = &[
         name: "log.cleaner.delete.retention.ms",
         kind: Kind::Number { min: 0, max: i64::MAX },
         default: "86400000",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "How long compaction keeps a record without a value after the pass that first saw it.",
     },
     Row {
@@ -227,7 +275,7 @@ pub const ROWS: &[Row] = &[
         name: "log.cleaner.min.compaction.lag.ms",
         kind: Kind::Number { min: 0, max: i64::MAX },
         default: "0",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "A record younger than this is not compacted away.",
     },
     Row {
@@ -235,7 +283,7 @@ pub const ROWS: &[Row] = &[
         name: "log.cleaner.max.compaction.lag.ms",
         kind: Kind::Number { min: 1, max: i64::MAX },
         default: "9223372036854775807",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "A log that has held an uncompacted record for this long is compacted, however little there is to gain.",
     },
     Row {
@@ -243,7 +291,7 @@ pub const ROWS: &[Row] = &[
         name: "log.cleaner.min.cleanable.ratio",
         kind: Kind::Ratio,
         default: "0.5",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "The uncompacted share of a log from which compacting it pays.",
     },
     Row {
@@ -277,8 +325,24 @@ pub const ROWS: &[Row] = &[
         name: "log.message.timestamp.type",
         kind: Kind::Word(TIMESTAMP_TYPES),
         default: "CreateTime",
-        change: Change::Restart,
+        change: Change::Live,
         doc: "Whose time a record carries: the producer's (`CreateTime`) or the broker's at its arrival (`LogAppendTime`).",
+    },
+    Row {
+        key: Key::TimestampBeforeMax,
+        name: "log.message.timestamp.before.max.ms",
+        kind: Kind::Number { min: 0, max: i64::MAX },
+        default: "9223372036854775807",
+        change: Change::Live,
+        doc: "How far a batch's first timestamp may lie before the broker's time. Only under `CreateTime`.",
+    },
+    Row {
+        key: Key::TimestampAfterMax,
+        name: "log.message.timestamp.after.max.ms",
+        kind: Kind::Number { min: 0, max: i64::MAX },
+        default: "3600000",
+        change: Change::Live,
+        doc: "How far a batch's largest timestamp may lie after the broker's time. Only under `CreateTime`.",
     },
     Row {
         key: Key::ProducerIdExpiration,

@@ -82,12 +82,12 @@ impl Consumer {
         self.follow(step, is_changed);
         self.retarget(step);
         let is_moved = self.reconcile(step, &member_id, owned.as_ref());
-        let session_timeout_ms = step.settings.consumer.session_timeout_ms;
+        let session_timeout_ms = step.consumer_session_timeout_ms();
         let member = self.members.get_mut(&member_id).expect("it was admitted or checked");
         member.touch(step.now, session_timeout_ms);
         member.classic_until_ms = None;
         let assigned = (is_joining || is_full || is_moved).then(|| member.current.assigned.keys().copied().collect());
-        let (epoch, interval_ms) = (member.current.epoch, step.settings.consumer.heartbeat_interval_ms);
+        let (epoch, interval_ms) = (member.current.epoch, step.consumer_heartbeat_interval_ms());
         Ok(Beaten { member_id, epoch, interval_ms, assigned })
     }
 
@@ -101,7 +101,7 @@ impl Consumer {
     ) -> Result<bool, ErrorCode> {
         let former_id = instance_id.and_then(|instance| self.static_members.get(instance)).cloned();
         let Some(former_id) = former_id.filter(|former_id| former_id != member_id) else {
-            let session_timeout_ms = step.settings.consumer.session_timeout_ms;
+            let session_timeout_ms = step.consumer_session_timeout_ms();
             let is_new = !self.members.contains_key(member_id);
             let member = self.members.entry(member_id.to_owned()).or_default();
             member.touch(step.now, session_timeout_ms);

@@ -1,240 +1,236 @@
-//! The keys of topics and of this broker with their values and who set them, as they are told to clients.
+//! The keys of topics, brokers, groups and the rest with their values and who set them, as they are told to clients.
 
 use std::collections::BTreeMap;
 
-use crate::config::keys::{self, Change, Key, Kind};
-use crate::config::{Effective, Origin};
-use crate::metadata::topic_config::{self, Defaults, ValueType};
+use crate::config::keys::{self, Change};
+use crate::config::value_type::ValueType;
+use crate::config::{Config, Effective, Origin, kafka};
+use crate::metadata::broker_config::{Told, find_told};
+use crate::metadata::group_config;
+use crate::metadata::topic_config::{self, Defaults};
 
 /// Who set a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::handlers) enum Source {
     Topic,
+    /// This broker was told while it ran.
+    Broker,
+    /// All brokers were.
+    Cluster,
     StaticBroker,
     Default,
+    Logger,
+    Group,
 }
 
 /// One key with all that may be asked about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::handlers) struct Entry<'a> {
+pub(in crate::handlers) struct Entry {
     pub(in crate::handlers) name: &'static str,
     /// `None` when it is not set and nothing stands in for it.
-    pub(in crate::handlers) value: Option<&'a str>,
+    pub(in crate::handlers) value: Option<String>,
     /// Every value that was said, the one that holds first.
-    pub(in crate::handlers) synonyms: Vec<Synonym<'a>>,
+    pub(in crate::handlers) synonyms: Vec<Synonym>,
     pub(in crate::handlers) is_read_only: bool,
-    pub(in crate::handlers) value_type: ValueType,
+    /// `None` for a logger.
+    pub(in crate::handlers) value_type: Option<ValueType>,
     pub(in crate::handlers) doc: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::handlers) struct Synonym<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::handlers) struct Synonym {
     pub(in crate::handlers) name: &'static str,
-    pub(in crate::handlers) value: &'a str,
+    pub(in crate::handlers) value: String,
     pub(in crate::handlers) source: Source,
 }
 
-impl Entry<'_> {
+impl Entry {
     /// Who set the value that holds.
     pub(in crate::handlers) fn source(&self) -> Source {
         self.synonyms.first().map_or(Source::Default, |synonym| synonym.source)
+    }
+
+    /// Whether nobody is told its value.
+    pub(in crate::handlers) fn is_sensitive(&self) -> bool {
+        self.value_type == Some(ValueType::Password)
     }
 }
 
 /// One of the broker's own keys, as text.
 pub(in crate::handlers) struct BrokerKey {
-    row: &'static keys::Row,
-    /// Empty for a key that is not set.
-    value: String,
-    origin: Origin,
+    name: &'static str,
+    value_type: ValueType,
+    change: Change,
+    doc: &'static str,
+    /// Every value that was said, the one that holds first.
+    said: Vec<Synonym>,
+}
+
+/// All keys of the broker: those that something acts on, and Kafka's others.
+pub(in crate::handlers) fn broker_keys(config: &Config, told: Told<'_>) -> Vec<BrokerKey> {
+    let acting = config.effective.iter().map(|effective| acting_key(effective, told));
+    acting.chain(kafka::all().map(|known| other_key(config, told, known.key, known.reason))).collect()
+}
+
+fn acting_key(effective: &Effective, told: Told<'_>) -> BrokerKey {
+    let Effective { key, value, origin } = effective;
+    let row = keys::row(*key);
+    let synonym = |value: String, source| Synonym { name: row.name, value, source };
+    let mut said = Vec::new();
+    said.extend(find_told(row, told.broker).map(|value| synonym(value.plain(), Source::Broker)));
+    said.extend(find_told(row, told.cluster).map(|value| synonym(value.plain(), Source::Cluster)));
+    let default = if *origin == Origin::Default {
+        // What is in force may be less than the row says.
+        value.plain()
+    } else {
+        said.push(synonym(value.plain(), Source::StaticBroker));
+        row.default.to_owned()
+    };
+    if !default.is_empty() {
+        said.push(synonym(default, Source::Default));
+    }
+    BrokerKey { name: row.name, value_type: row.value_type(), change: row.change, doc: row.doc, said }
+}
+
+fn other_key(config: &Config, told: Told<'_>, key: &'static kafka::KafkaKey, doc: &'static str) -> BrokerKey {
+    let fixed = config.without_effect.iter().find(|set| set.key.name == key.name).map(|set| set.value.as_str());
+    let values = [
+        (told.broker.get(key.name).map(String::as_str), Source::Broker),
+        (told.cluster.get(key.name).map(String::as_str), Source::Cluster),
+        (fixed, Source::StaticBroker),
+        (key.default, Source::Default),
+    ];
+    let mut said = Vec::new();
+    for (value, source) in values {
+        said.extend(value.map(|value| Synonym { name: key.name, value: value.to_owned(), source }));
+    }
+    BrokerKey { name: key.name, value_type: key.value_type, change: key.change, doc, said }
 }
 
 impl BrokerKey {
-    pub(in crate::handlers) fn new(effective: &Effective) -> Self {
-        let Effective { key, value, origin } = effective;
-        Self { row: keys::row(*key), value: value.plain(), origin: *origin }
-    }
-
-    fn synonyms(&self) -> Vec<Synonym<'_>> {
-        let name = self.row.name;
-        let mut synonyms = Vec::new();
-        let default = match self.origin {
-            // What is in force may be less than the row says.
-            Origin::Default => &self.value,
-            Origin::File | Origin::Option(_) => {
-                synonyms.push(Synonym { name, value: &self.value, source: Source::StaticBroker });
-                self.row.default
-            }
-        };
-        if !default.is_empty() {
-            synonyms.push(Synonym { name, value: default, source: Source::Default });
+    fn entry(&self, synonyms: Vec<Synonym>) -> Entry {
+        Entry {
+            name: self.name,
+            value: synonyms.first().map(|said| said.value.clone()),
+            synonyms,
+            is_read_only: self.change == Change::Restart,
+            value_type: Some(self.value_type),
+            doc: self.doc,
         }
-        synonyms
     }
 }
 
-pub(in crate::handlers) fn broker_entries(broker: &[BrokerKey]) -> Vec<Entry<'_>> {
-    let mut entries = Vec::with_capacity(broker.len());
+pub(in crate::handlers) fn broker_entries(broker: &[BrokerKey]) -> Vec<Entry> {
+    broker.iter().map(|key| key.entry(key.said.clone())).collect()
+}
+
+/// What all brokers were told, and nothing else.
+pub(in crate::handlers) fn cluster_entries(broker: &[BrokerKey]) -> Vec<Entry> {
+    let mut entries = Vec::new();
     for key in broker {
-        entries.push(Entry {
-            name: key.row.name,
-            value: Some(key.value.as_str()).filter(|value| !value.is_empty()),
-            synonyms: key.synonyms(),
-            is_read_only: key.row.change == Change::Restart,
-            value_type: broker_type(key.row),
-            doc: key.row.doc,
-        });
+        let said = key.said.iter().find(|said| said.source == Source::Cluster);
+        entries.extend(said.map(|said| key.entry(vec![said.clone()])));
     }
     entries
 }
 
-fn broker_type(row: &keys::Row) -> ValueType {
-    match row.kind {
-        Kind::Flag => ValueType::Boolean,
-        Kind::Number { max, .. } | Kind::Bytes { max, .. } if max <= i64::from(i32::MAX) => ValueType::Int,
-        Kind::Number { .. } | Kind::Bytes { .. } => ValueType::Long,
-        Kind::Ratio => ValueType::Double,
-        Kind::Word(_) => ValueType::String,
-        Kind::Words(_) => ValueType::List,
-        Kind::Text(_) => match row.key {
-            Key::Listeners | Key::AdvertisedListeners | Key::DataDirectory => ValueType::List,
-            _ => ValueType::String,
-        },
-    }
-}
-
 /// The keys of a topic that sets `config`.
-pub(in crate::handlers) fn topic_entries<'a>(
-    config: &'a BTreeMap<String, String>,
-    defaults: &'a Defaults,
-    broker: &'a [BrokerKey],
-) -> Vec<Entry<'a>> {
+pub(in crate::handlers) fn topic_entries(
+    config: &BTreeMap<String, String>,
+    defaults: &Defaults,
+    broker: &[BrokerKey],
+) -> Vec<Entry> {
     let mut entries = Vec::with_capacity(topic_config::ROWS.len());
     for row in topic_config::ROWS {
-        let mut synonyms = Vec::new();
-        if let Some(value) = config.get(row.name) {
-            synonyms.push(Synonym { name: row.name, value, source: Source::Topic });
-        }
+        let own = config.get(row.name);
+        let mut synonyms: Vec<_> = own.map(|value| own_value(row.name, value, Source::Topic)).into_iter().collect();
         for stand_in in row.stand_ins {
-            let key = broker.iter().find(|key| key.row.key == stand_in.key);
-            let said = key.expect("every key has its effective value").synonyms().into_iter();
+            let name = keys::row(stand_in.key).name;
+            let key = broker.iter().find(|key| key.name == name).expect("every key has its effective value");
             // As in Kafka, a default in hours is not listed for a key in milliseconds; one that somebody set is, as it is.
-            synonyms.extend(said.filter(|said| stand_in.factor == 1 || said.source != Source::Default));
+            let is_listed = |said: &&Synonym| stand_in.factor == 1 || said.source != Source::Default;
+            synonyms.extend(key.said.iter().filter(is_listed).cloned());
         }
-        let own = config.get(row.name).map(String::as_str);
-        let value = Some(own.unwrap_or_else(|| defaults.value(row.name)));
-        let (name, value_type, doc) = (row.name, row.value_type, row.doc);
+        let value = Some(own.map_or(defaults.value(row.name), String::as_str).to_owned());
+        let (name, value_type, doc) = (row.name, Some(row.value_type), row.doc);
         entries.push(Entry { name, value, synonyms, is_read_only: false, value_type, doc });
     }
     entries
 }
 
-/// The numbers are those of Kafka's `ConfigSource` (KIP-226).
+/// The keys of a group that has `config`.
+pub(in crate::handlers) fn group_entries(config: &BTreeMap<String, String>, broker: &[BrokerKey]) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(group_config::ROWS.len());
+    for row in group_config::ROWS {
+        let own = config.get(row.name);
+        let mut synonyms: Vec<_> = own.map(|value| own_value(row.name, value, Source::Group)).into_iter().collect();
+        let stand_in = broker.iter().find(|key| Some(key.name) == row.stand_in);
+        match stand_in {
+            Some(key) => synonyms.extend(key.said.iter().cloned()),
+            None => synonyms.push(own_value(row.name, row.default, Source::Default)),
+        }
+        let value = synonyms.first().map(|said| said.value.clone());
+        let (name, value_type, doc) = (row.name, Some(row.value_type), row.doc);
+        entries.push(Entry { name, value, synonyms, is_read_only: false, value_type, doc });
+    }
+    entries
+}
+
+/// What the broker writes about itself: one logger, as it has one level.
+pub(in crate::handlers) fn logger_entries(level: tracing::Level) -> Vec<Entry> {
+    let (name, value) = ("root", level.to_string());
+    let said = Synonym { name, value: value.clone(), source: Source::Logger };
+    let doc = "The level of all messages: `log.level`.";
+    vec![Entry { name, value: Some(value), synonyms: vec![said], is_read_only: true, value_type: None, doc }]
+}
+
+/// The keys of a subscription to client metrics, of which there are none (KIP-714).
+pub(in crate::handlers) fn client_metrics_entries() -> Vec<Entry> {
+    let keys =
+        [("interval.ms", "300000", ValueType::Int), ("match", "", ValueType::List), ("metrics", "", ValueType::List)];
+    let entry = |(name, value, value_type): (&'static str, &str, ValueType)| Entry {
+        name,
+        value: Some(value.to_owned()),
+        synonyms: Vec::new(),
+        is_read_only: false,
+        value_type: Some(value_type),
+        doc: "Clients cannot push their metrics.",
+    };
+    keys.into_iter().map(entry).collect()
+}
+
+fn own_value(name: &'static str, value: &str, source: Source) -> Synonym {
+    Synonym { name, value: value.to_owned(), source }
+}
+
+/// The numbers are those of Kafka's `ConfigSource` (KIP-226, KIP-848).
 pub(in crate::handlers) fn source_code(source: Source) -> i8 {
     match source {
         Source::Topic => 1,
+        Source::Broker => 2,
+        Source::Cluster => 3,
         Source::StaticBroker => 4,
         Source::Default => 5,
+        Source::Logger => 6,
+        Source::Group => 8,
     }
 }
 
 /// The numbers are those of Kafka's `ConfigType` (KIP-569).
-pub(in crate::handlers) fn type_code(value_type: ValueType) -> i8 {
+pub(in crate::handlers) fn type_code(value_type: Option<ValueType>) -> i8 {
     match value_type {
-        ValueType::Boolean => 1,
-        ValueType::String => 2,
-        ValueType::Int => 3,
-        ValueType::Long => 5,
-        ValueType::Double => 6,
-        ValueType::List => 7,
+        None => 0,
+        Some(ValueType::Boolean) => 1,
+        Some(ValueType::String) => 2,
+        Some(ValueType::Int) => 3,
+        Some(ValueType::Short) => 4,
+        Some(ValueType::Long) => 5,
+        Some(ValueType::Double) => 6,
+        Some(ValueType::List) => 7,
+        Some(ValueType::Class) => 8,
+        Some(ValueType::Password) => 9,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::check::{Room, check};
-    use crate::config::{RawConfig, keys};
-
-    fn broker(settings: &[&str]) -> (Vec<BrokerKey>, Defaults) {
-        let mut raw = RawConfig::new();
-        for setting in settings {
-            raw.add_assignment(setting);
-        }
-        let config = check(&raw, Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
-        (config.effective.iter().map(BrokerKey::new).collect(), Defaults::new(&config.effective))
-    }
-
-    fn topic(config: &[(&str, &str)]) -> BTreeMap<String, String> {
-        config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    fn find<'e, 'a>(entries: &'e [Entry<'a>], name: &str) -> &'e Entry<'a> {
-        entries.iter().find(|entry| entry.name == name).unwrap()
-    }
-
-    #[test]
-    fn the_broker_lists_its_table_and_nothing_else() {
-        let (broker, _) = broker(&["num.partitions=3", "message.max.bytes=2MiB"]);
-        let entries = broker_entries(&broker);
-        let names: Vec<_> = entries.iter().map(|entry| entry.name).collect();
-        assert_eq!(names, keys::ROWS.iter().map(|row| row.name).collect::<Vec<_>>());
-        assert!(entries.iter().all(|entry| entry.is_read_only), "no key can be changed while it runs");
-
-        let partitions = find(&entries, "num.partitions");
-        let name = "num.partitions";
-        assert_eq!(partitions.value, Some("3"));
-        let said = Synonym { name, value: "3", source: Source::StaticBroker };
-        assert_eq!(partitions.synonyms, [said, Synonym { name, value: "1", source: Source::Default }]);
-
-        assert_eq!(find(&entries, "message.max.bytes").value, Some("2097152"), "without its unit");
-        let unset = find(&entries, "advertised.listeners");
-        assert_eq!((unset.value, unset.synonyms.as_slice()), (None, &[][..]));
-        let types: BTreeMap<_, _> = entries.iter().map(|entry| (entry.name, entry.value_type)).collect();
-        assert_eq!(types["listeners"], ValueType::List);
-        assert_eq!(types["message.max.bytes"], ValueType::Int);
-        assert_eq!(types["connections.max.idle.ms"], ValueType::Long);
-        assert_eq!(types["auto.create.topics.enable"], ValueType::Boolean);
-        assert_eq!(types["flush.policy"], ValueType::String);
-    }
-
-    #[test]
-    fn a_topic_falls_back_on_the_broker() {
-        let ((unset, unset_defaults), (set, set_defaults)) = (broker(&[]), broker(&["message.max.bytes=2000"]));
-        let default = Synonym { name: "message.max.bytes", value: "1048588", source: Source::Default };
-        let by_broker = Synonym { name: "message.max.bytes", value: "2000", source: Source::StaticBroker };
-        let by_topic = Synonym { name: "max.message.bytes", value: "1000", source: Source::Topic };
-        let (silent, own) = (topic(&[]), topic(&[("max.message.bytes", "1000"), ("retention.ms", "-1")]));
-
-        let entries = topic_entries(&silent, &unset_defaults, &unset);
-        assert_eq!(entries.len(), topic_config::ROWS.len());
-        let found = find(&entries, "max.message.bytes");
-        assert_eq!((found.value, &found.synonyms), (Some("1048588"), &vec![default]));
-
-        let entries = topic_entries(&silent, &set_defaults, &set);
-        let found = find(&entries, "max.message.bytes");
-        assert_eq!((found.value, &found.synonyms), (Some("2000"), &vec![by_broker, default]));
-
-        let entries = topic_entries(&own, &set_defaults, &set);
-        let found = find(&entries, "max.message.bytes");
-        assert_eq!((found.value, &found.synonyms), (Some("1000"), &vec![by_topic, by_broker, default]));
-        let own = Synonym { name: "retention.ms", value: "-1", source: Source::Topic };
-        assert_eq!(find(&entries, "retention.ms").synonyms, [own]);
-    }
-
-    #[test]
-    fn a_key_in_milliseconds_falls_back_on_hours() {
-        let silent = topic(&[]);
-        let (keys, defaults) = broker(&[]);
-        let entries = topic_entries(&silent, &defaults, &keys);
-        let found = find(&entries, "retention.ms");
-        assert_eq!((found.value, found.synonyms.len(), found.source()), (Some("604800000"), 0, Source::Default));
-
-        let (keys, defaults) = broker(&["log.retention.hours=1", "log.retention.minutes=5"]);
-        let entries = topic_entries(&silent, &defaults, &keys);
-        let found = find(&entries, "retention.ms");
-        assert_eq!((found.value, found.source()), (Some("300000"), Source::StaticBroker));
-        let said: Vec<_> = found.synonyms.iter().map(|said| (said.name, said.value)).collect();
-        assert_eq!(said, [("log.retention.minutes", "5"), ("log.retention.hours", "1")]);
-    }
-}
+mod tests;

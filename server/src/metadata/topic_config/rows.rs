@@ -1,9 +1,10 @@
 //! The rows of the table of topic keys, sorted by name. Nothing but the table.
 
-use super::{Row, Rule, StandIn, ValueType};
+use super::{Row, Rule, StandIn};
 use crate::config::keys::{CLEANUP_POLICIES, FLUSH_POLICIES, Key, Kind, TIMESTAMP_TYPES};
+use crate::config::value_type::ValueType;
 
-/// Every key that counts, sorted.
+/// Every key, sorted.
 pub const ROWS: &[Row] = &[
     Row {
         name: super::CLEANUP_POLICY,
@@ -14,11 +15,32 @@ pub const ROWS: &[Row] = &[
               record stays, and every record needs a key. Neither: everything is kept.",
     },
     Row {
+        name: "compression.gzip.level",
+        value_type: ValueType::Int,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: -1, max: 9 }, default: "-1" },
+        stand_ins: &[],
+        doc: "Batches are stored as producers compressed them.",
+    },
+    Row {
+        name: "compression.lz4.level",
+        value_type: ValueType::Int,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: 1, max: 17 }, default: "9" },
+        stand_ins: &[],
+        doc: "Batches are stored as producers compressed them.",
+    },
+    Row {
         name: "compression.type",
         value_type: ValueType::String,
         rule: Rule::Only("producer"),
         stand_ins: &[],
         doc: "How batches are stored: as the producer compressed them.",
+    },
+    Row {
+        name: "compression.zstd.level",
+        value_type: ValueType::Int,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: -131_072, max: 22 }, default: "3" },
+        stand_ins: &[],
+        doc: "Batches are stored as producers compressed them.",
     },
     Row {
         name: "delete.retention.ms",
@@ -28,18 +50,25 @@ pub const ROWS: &[Row] = &[
         doc: "How long compaction keeps a record without a value after the pass that first saw it.",
     },
     Row {
+        name: "file.delete.delay.ms",
+        value_type: ValueType::Long,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: 0, max: i64::MAX }, default: "60000" },
+        stand_ins: &[],
+        doc: "The file of a deleted segment goes as soon as nobody reads it.",
+    },
+    Row {
         name: "flush.messages",
         value_type: ValueType::Long,
-        rule: Rule::Only("9223372036854775807"),
-        stand_ins: &[],
-        doc: "Nothing is flushed by the number of records: see `flush.policy`.",
+        rule: Rule::Any(Kind::Number { min: 1, max: i64::MAX }),
+        stand_ins: &[StandIn { key: Key::FlushMessages, factor: 1 }],
+        doc: "After how many records the log is flushed. `flush.policy=commit` keeps that promise, whatever it is; under another policy a topic for which this or `flush.ms` is set is flushed as under `commit`.",
     },
     Row {
         name: "flush.ms",
         value_type: ValueType::Long,
-        rule: Rule::Only("9223372036854775807"),
-        stand_ins: &[],
-        doc: "Topics have no interval of their own: see `flush.policy` and the broker's `flush.interval.ms`.",
+        rule: Rule::Any(Kind::Number { min: 0, max: i64::MAX }),
+        stand_ins: &[StandIn { key: Key::FlushMs, factor: 1 }, StandIn { key: Key::FlushScheduler, factor: 1 }],
+        doc: "After how long records of the log are flushed; see `flush.messages`.",
     },
     Row {
         name: "flush.policy",
@@ -49,6 +78,41 @@ pub const ROWS: &[Row] = &[
         doc: "When records count as written: on the device (`commit`), or handed to the system and flushed after the \
               broker's `flush.interval.ms` or `flush.interval.bytes` (`interval`), or by chance (`none`). Kafka has no such \
               key.",
+    },
+    Row {
+        name: "follower.replication.throttled.replicas",
+        value_type: ValueType::List,
+        rule: Rule::WithoutEffect { kind: Kind::Text("`partition:broker`, comma separated, or `*`"), default: "" },
+        stand_ins: &[],
+        doc: "There is no replication that could be throttled.",
+    },
+    Row {
+        name: "index.interval.bytes",
+        value_type: ValueType::Int,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: 0, max: 2_147_483_647 }, default: "4096" },
+        stand_ins: &[],
+        doc: "The engine decides how dense its indexes are.",
+    },
+    Row {
+        name: "leader.replication.throttled.replicas",
+        value_type: ValueType::List,
+        rule: Rule::WithoutEffect { kind: Kind::Text("`partition:broker`, comma separated, or `*`"), default: "" },
+        stand_ins: &[],
+        doc: "There is no replication that could be throttled.",
+    },
+    Row {
+        name: "local.retention.bytes",
+        value_type: ValueType::Long,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: -2, max: i64::MAX }, default: "-2" },
+        stand_ins: &[],
+        doc: "Remote storage is not there.",
+    },
+    Row {
+        name: "local.retention.ms",
+        value_type: ValueType::Long,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: -2, max: i64::MAX }, default: "-2" },
+        stand_ins: &[],
+        doc: "Remote storage is not there.",
     },
     Row {
         name: "max.compaction.lag.ms",
@@ -65,7 +129,21 @@ pub const ROWS: &[Row] = &[
         doc: "Largest record batch a producer may send, as it is sent (compressed).",
     },
     Row {
-        name: "message.timestamp.type",
+        name: super::TIMESTAMP_AFTER_MAX,
+        value_type: ValueType::Long,
+        rule: Rule::Any(Kind::Number { min: 0, max: i64::MAX }),
+        stand_ins: &[StandIn { key: Key::TimestampAfterMax, factor: 1 }],
+        doc: "How far a batch's largest timestamp may lie after the broker's time. Only under `CreateTime`.",
+    },
+    Row {
+        name: super::TIMESTAMP_BEFORE_MAX,
+        value_type: ValueType::Long,
+        rule: Rule::Any(Kind::Number { min: 0, max: i64::MAX }),
+        stand_ins: &[StandIn { key: Key::TimestampBeforeMax, factor: 1 }],
+        doc: "How far a batch's first timestamp may lie before the broker's time. Only under `CreateTime`.",
+    },
+    Row {
+        name: super::TIMESTAMP_TYPE,
         value_type: ValueType::String,
         rule: Rule::Any(Kind::Word(TIMESTAMP_TYPES)),
         stand_ins: &[StandIn { key: Key::TimestampType, factor: 1 }],
@@ -88,9 +166,30 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "min.insync.replicas",
         value_type: ValueType::Int,
-        rule: Rule::Only("1"),
+        rule: Rule::Any(Kind::Number { min: 1, max: 2_147_483_647 }),
+        stand_ins: &[StandIn { key: Key::InSyncMin, factor: 1 }],
+        doc: "Replicas that must have a record before acks=all is answered; as in Kafka, at most those that there are: one.",
+    },
+    Row {
+        name: "preallocate",
+        value_type: ValueType::Boolean,
+        rule: Rule::WithoutEffect { kind: Kind::Flag, default: "false" },
         stand_ins: &[],
-        doc: "Replicas that must have a record before it is acknowledged. There is one.",
+        doc: "Space is always allocated before records are written to it.",
+    },
+    Row {
+        name: "remote.log.copy.disable",
+        value_type: ValueType::Boolean,
+        rule: Rule::WithoutEffect { kind: Kind::Flag, default: "false" },
+        stand_ins: &[],
+        doc: "Remote storage is not there.",
+    },
+    Row {
+        name: "remote.log.delete.on.disable",
+        value_type: ValueType::Boolean,
+        rule: Rule::WithoutEffect { kind: Kind::Flag, default: "false" },
+        stand_ins: &[],
+        doc: "Remote storage is not there.",
     },
     Row {
         name: "remote.storage.enable",
@@ -125,6 +224,20 @@ pub const ROWS: &[Row] = &[
         doc: "Size of a segment file. Records leave a log by whole segments.",
     },
     Row {
+        name: "segment.index.bytes",
+        value_type: ValueType::Int,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: 4, max: 2_147_483_647 }, default: "10485760" },
+        stand_ins: &[],
+        doc: "The engine decides how much space its indexes get.",
+    },
+    Row {
+        name: "segment.jitter.ms",
+        value_type: ValueType::Long,
+        rule: Rule::WithoutEffect { kind: Kind::Number { min: 0, max: i64::MAX }, default: "0" },
+        stand_ins: &[],
+        doc: "Segments roll when they are due; nothing rolls all of them at once.",
+    },
+    Row {
         name: "segment.ms",
         value_type: ValueType::Long,
         rule: Rule::Any(Kind::Number { min: 1, max: i64::MAX }),
@@ -134,30 +247,10 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "unclean.leader.election.enable",
         value_type: ValueType::Boolean,
-        rule: Rule::Only("false"),
+        rule: Rule::WithoutEffect { kind: Kind::Flag, default: "false" },
         stand_ins: &[],
-        doc: "Whether a replica that lacks records may become leader. It may not.",
+        doc: "A partition has one replica, so there is nobody else to elect.",
     },
-];
-
-/// Kafka's other topic keys, sorted. Nothing here acts on them.
-pub(super) const NOT_IMPLEMENTED: &[&str] = &[
-    "compression.gzip.level",
-    "compression.lz4.level",
-    "compression.zstd.level",
-    "file.delete.delay.ms",
-    "follower.replication.throttled.replicas",
-    "index.interval.bytes",
-    "leader.replication.throttled.replicas",
-    "local.retention.bytes",
-    "local.retention.ms",
-    "message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms",
-    "preallocate",
-    "remote.log.copy.disable",
-    "remote.log.delete.on.disable",
-    "segment.index.bytes",
-    "segment.jitter.ms",
 ];
 
 const MINUTE_MS: i64 = 60 * 1000;

@@ -21,10 +21,8 @@ fn log_config(defaults: &Defaults, config: &[(&str, &str)]) -> LogConfig {
 #[test]
 fn keys_are_sorted_and_their_defaults_are_legal() {
     assert!(ROWS.windows(2).all(|pair| pair[0].name < pair[1].name));
-    assert!(rows::NOT_IMPLEMENTED.windows(2).all(|pair| pair[0] < pair[1]));
     let defaults = defaults(&[]);
     for row in ROWS {
-        assert!(!rows::NOT_IMPLEMENTED.contains(&row.name), "{}", row.name);
         assert_eq!(check(row.name, defaults.value(row.name), 1_048_588), Ok(()), "{}", row.name);
     }
 }
@@ -50,7 +48,9 @@ fn every_key_that_takes_any_value_changes_what_a_log_does() {
         ("segment.bytes", "1048576"),
         ("segment.ms", "8"),
     ];
-    let acting: Vec<_> = ROWS.iter().filter(|row| matches!(row.rule, Rule::Any(_))).map(|row| row.name).collect();
+    let elsewhere = ["flush.messages", "flush.ms", TIMESTAMP_BEFORE_MAX, TIMESTAMP_AFTER_MAX, "min.insync.replicas"];
+    let is_acting = |row: &&Row| matches!(row.rule, Rule::Any(_)) && !elsewhere.contains(&row.name);
+    let acting: Vec<_> = ROWS.iter().filter(is_acting).map(|row| row.name).collect();
     assert_eq!(others.map(|(key, _)| key).as_slice(), acting);
     for (key, value) in others {
         assert_eq!(check(key, value, 100), Ok(()));
@@ -158,8 +158,8 @@ fn what_would_change_nothing_is_refused_and_says_why() {
         refused("cleanup.policy", "compact,x"),
         "cleanup.policy: \"compact,x\" is not allowed; expected any of: compact, delete"
     );
-    assert!(refused("flush.ms", "1").ends_with("is not implemented yet; only 9223372036854775807 is"));
-    assert_eq!(refused("segment.jitter.ms", "1"), "segment.jitter.ms: not implemented yet");
+    assert!(refused("remote.storage.enable", "true").ends_with("is not implemented yet; only false is"));
+    assert!(refused("segment.jitter.ms", "-1").contains("expected a whole number from 0"));
     assert_eq!(refused("segment.mss", "1"), "segment.mss: unknown topic config name");
 }
 
@@ -171,4 +171,53 @@ fn the_reference_page_is_the_tables() {
     }
     let page = std::fs::read_to_string(&path).unwrap();
     assert!(page == describe(), "docs/CONFIG.md is stale: run the test again with UPDATE=1");
+}
+
+#[test]
+fn every_topic_key_of_kafka_has_its_row() {
+    let names = include_str!("../../../tests/data/kafka-4.3.1-configs.txt");
+    let mut named: Vec<String> =
+        names.lines().filter_map(|line| line.strip_prefix("topic ")).map(str::to_owned).collect();
+    named.push("flush.policy STRING".to_owned());
+    named.sort_unstable();
+    let kind = |row: &Row| format!("{} {}", row.name, format!("{:?}", row.value_type).to_uppercase());
+    assert_eq!(named, ROWS.iter().map(kind).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_promises_a_flush_flushes_before_it_answers() {
+    let policy = |settings: &[&str], config: &[(&str, &str)]| log_config(&defaults(settings), config).flush_policy;
+    let none = "flush.policy=none";
+    assert_eq!(policy(&[none], &[]), FlushPolicy::None);
+    assert_eq!(policy(&[none], &[("flush.messages", "1")]), FlushPolicy::Commit);
+    assert_eq!(policy(&[], &[("flush.policy", "interval"), ("flush.ms", "1000")]), FlushPolicy::Commit);
+    assert_eq!(policy(&[none], &[("flush.ms", NEVER)]), FlushPolicy::None);
+    for promise in ["log.flush.interval.messages=7", "log.flush.interval.ms=7", "log.flush.scheduler.interval.ms=7"] {
+        assert_eq!(policy(&[none, promise], &[]), FlushPolicy::Commit, "{promise}");
+    }
+    let taken_back = ["log.flush.interval.ms=9223372036854775807", "log.flush.scheduler.interval.ms=7", none];
+    assert_eq!(policy(&taken_back, &[]), FlushPolicy::None, "the first of the two wins");
+}
+
+#[test]
+fn timestamps_are_admitted_around_the_brokers_time() {
+    let timestamps = |settings: &[&str], config: &[(&str, &str)]| {
+        let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        defaults(settings).timestamps(&config)
+    };
+    let now = 1_700_000_000_000;
+    let hour = 3_600_000;
+    let kafkas = timestamps(&[], &[]);
+    assert!(kafkas.admit(0, now + hour, now) && !kafkas.admit(0, now + hour + 1, now));
+    assert!(kafkas.admit(NO_TIMESTAMP, NO_TIMESTAMP, now));
+    assert_eq!(kafkas.range(now), (now - i64::MAX, now + hour));
+
+    let own = timestamps(&[], &[(TIMESTAMP_BEFORE_MAX, "5"), (TIMESTAMP_AFTER_MAX, " 6 ")]);
+    assert!(own.admit(now - 5, now + 6, now));
+    assert!(!own.admit(now - 6, now, now) && !own.admit(now, now + 7, now));
+    assert!(own.admit(NO_TIMESTAMP, NO_TIMESTAMP, now), "a batch without timestamps is taken");
+    let broker = ["log.message.timestamp.before.max.ms=5", "log.message.timestamp.after.max.ms=9223372036854775807"];
+    assert!(!timestamps(&broker, &[]).admit(0, now, now) && timestamps(&broker, &[]).admit(now, i64::MAX, now));
+    let replaced = timestamps(&broker, &[("message.timestamp.type", "LogAppendTime")]);
+    assert!(replaced.admit(0, i64::MAX, now));
 }

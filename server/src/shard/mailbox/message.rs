@@ -18,7 +18,7 @@ use millrace_runtime::{Env, Net};
 use super::frame::Frame;
 use super::lease::{LeaseId, Lent};
 use crate::group::request::{Answer, GroupRequest, ListedGroup};
-use crate::metadata::controller::alter::AlterTopic;
+use crate::metadata::controller::alter::AlterConfig;
 use crate::metadata::controller::partitions::CreatePartitions;
 use crate::metadata::controller::{CreateTopic, DeleteTopic, PlannedTopic, Refusal};
 use crate::metadata::record::{Broker, Entry, Record};
@@ -236,10 +236,10 @@ pub enum Proposal {
         /// Whether to make it or only to say whether it could be made.
         mode: ProposalMode,
     },
-    /// Another configuration of a topic.
-    AlterTopic {
+    /// Another configuration of a topic, a broker or a group.
+    AlterConfig {
         /// What is to change.
-        request: AlterTopic,
+        request: AlterConfig,
         /// Whether to change it or only to say whether it could be changed.
         mode: ProposalMode,
     },
@@ -272,10 +272,10 @@ pub enum Decision {
     BrokerRegistered,
     /// The topic is there.
     TopicCreated(PlannedTopic),
-    /// The topic is configured so.
-    TopicAltered,
     /// The partitions are there.
     PartitionsCreated,
+    /// It is configured so.
+    ConfigAltered,
     /// The topic is gone.
     TopicDeleted {
         /// Its id.
