@@ -51,6 +51,7 @@ use self::router::Router;
 use self::serve::AppendLine;
 use self::task_set::TaskSet;
 use self::watch::{Waits, Watches};
+use crate::fetch_session::FetchSessions;
 use crate::handlers::authorizer::Authorizer;
 use crate::metadata::Image;
 use crate::metadata::image::ApplyError;
@@ -81,6 +82,7 @@ struct Inner<E: Env> {
     request_budget: Budget,
     key_search: KeySearch,
     connections: Connections<E>,
+    fetch_sessions: RefCell<FetchSessions>,
     producer_ids: ProducerIds,
     groups: Groups<E>,
     authorizer: Authorizer,
@@ -132,6 +134,10 @@ impl<E: Env> Shard<E> {
             request_budget: Budget::new(budgets.requests),
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
+            fetch_sessions: RefCell::new(FetchSessions::new(
+                broker.config.fetch.session_count_max,
+                budgets.fetch_sessions,
+            )),
             producer_ids: ProducerIds::default(),
             groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
@@ -225,6 +231,11 @@ impl<E: Env> Shard<E> {
     /// The connections this shard serves.
     pub fn connections(&self) -> &Connections<E> {
         &self.inner.connections
+    }
+
+    /// What those connections fetch.
+    pub fn fetch_sessions(&self) -> &RefCell<FetchSessions> {
+        &self.inner.fetch_sessions
     }
 
     /// Producer ids that this shard may give away.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, Value};
 use super::{
-    Config, ConfigError, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan, MetadataConfig,
-    NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, Effective, FetchConfig, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan,
+    MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -57,6 +57,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let budget = shards.memory.shard;
     let key_map_bytes = budget.key_map * usize::from(shards.count);
     settings.settle(Key::KeyMapBytes, i64::try_from(key_map_bytes).expect("memory has fewer than 2^63 bytes"));
+    let fetch = check_fetch(&settings, shards.count);
     Ok(Config {
         node: NodeConfig { node_id: settings.number(Key::NodeId), directory: directory.clone() },
         net: NetConfig {
@@ -93,6 +94,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
                 message_bytes_max: sizes.message_bytes_max,
             },
         },
+        fetch,
         groups: check_groups(&settings, sizes.message_bytes_max),
         log: check_log(&settings),
         effective: settings.effective(),
@@ -402,6 +404,13 @@ fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<Confi
         round_bytes_max
     };
     (errors.len() == before).then_some(Sizes { request_bytes_max, message_bytes_max, round_bytes_max, journal_bytes })
+}
+
+fn check_fetch(settings: &Settings, shard_count: u16) -> FetchConfig {
+    FetchConfig {
+        bytes_max: settings.number(Key::FetchBytesMax),
+        session_count_max: settings.number::<usize>(Key::FetchSessionCountMax).div_ceil(usize::from(shard_count)),
+    }
 }
 
 fn check_groups(settings: &Settings, message_bytes_max: u32) -> GroupConfig {

@@ -37,6 +37,7 @@ use thiserror::Error;
 use super::frame::{FrameReader, Progress, ReceiveEnd, Request};
 use super::mute::Mute;
 use super::outgoing::Outgoing;
+use crate::fetch_session::ConnectionNumber;
 use crate::handlers::authorizer::Principal;
 use crate::handlers::{self, Context, produce};
 use crate::shard::mailbox::message::{Accepted, Message};
@@ -46,7 +47,7 @@ use crate::shard::{Shard, Stage, limits};
 
 /// The connections of one shard.
 pub struct Connections<E: Env> {
-    live: RefCell<BTreeMap<u64, Rc<Live<E>>>>,
+    live: RefCell<BTreeMap<ConnectionNumber, Rc<Live<E>>>>,
     number_next: Cell<u64>,
     changed: Event,
 }
@@ -90,6 +91,8 @@ struct Live<E: Env> {
 /// Who is at the other end, and where it came in.
 #[derive(Debug)]
 pub struct Client {
+    /// Its number on this shard.
+    pub number: ConnectionNumber,
     /// Which of the configured listeners accepted it.
     pub listener_index: usize,
     /// Who it is.
@@ -129,7 +132,11 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
             return report_closed(shard);
         }
     };
+    let connections = shard.connections();
+    let number = ConnectionNumber(connections.number_next.get());
+    connections.number_next.set(number.0 + 1);
     let client = Client {
+        number,
         listener_index,
         principal: Principal::Anonymous,
         address: socket.peer_address(),
@@ -147,9 +154,6 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         is_serving: Cell::new(false),
     };
     let live = Rc::new(live);
-    let connections = shard.connections();
-    let number = connections.number_next.get();
-    connections.number_next.set(number + 1);
     connections.live.borrow_mut().insert(number, Rc::clone(&live));
 
     let (own, receiving) = (shard.clone(), Rc::clone(&live));
@@ -159,6 +163,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
     let own = shard.clone();
     shard.tasks().spawn("connection", TaskClass::Network, async move {
         run(&own, &live).await;
+        own.fetch_sessions().borrow_mut().close_connection(number);
         own.connections().live.borrow_mut().remove(&number);
         own.connections().changed.notify();
         report_closed(&own);
