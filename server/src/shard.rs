@@ -5,7 +5,7 @@
 //!
 //! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
-//! answer, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
+//! answer, [`read`] that to a Fetch, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
 //! first shard, and [`reconcile`] makes every shard's logs follow; [`groups`] drives
 //! the consumer groups; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
 
@@ -17,6 +17,7 @@ pub mod task_set;
 
 pub mod keys;
 pub mod mailbox;
+pub mod read;
 pub mod router;
 pub mod serve;
 pub mod watch;
@@ -47,6 +48,7 @@ use self::mailbox::lease::LeaseTable;
 use self::metadata_log::MetadataLog;
 use self::placement::ShardIndex;
 use self::producer_ids::ProducerIds;
+use self::read::RoomSearch;
 use self::router::Router;
 use self::serve::AppendLine;
 use self::task_set::TaskSet;
@@ -78,6 +80,7 @@ struct Inner<E: Env> {
     waits: Waits<E>,
     watches: Watches<E>,
     leases: RefCell<LeaseTable<LogSlice<E>>>,
+    room_search: RoomSearch,
     append_line: AppendLine,
     request_budget: Budget,
     key_search: KeySearch,
@@ -130,6 +133,7 @@ impl<E: Env> Shard<E> {
             waits: Waits::new(&mailbox),
             watches: Watches::new(&mailbox, &tasks),
             leases: RefCell::new(LeaseTable::new(index, limits::LEASE_COUNT_MAX, budgets.leases)),
+            room_search: RoomSearch::default(),
             append_line: AppendLine::default(),
             request_budget: Budget::new(budgets.requests),
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
@@ -211,6 +215,11 @@ impl<E: Env> Shard<E> {
     /// What other shards hold of this shard's memory.
     pub fn leases(&self) -> &RefCell<LeaseTable<LogSlice<E>>> {
         &self.inner.leases
+    }
+
+    /// Who makes room for what other shards are to hold.
+    pub fn room_search(&self) -> &RoomSearch {
+        &self.inner.room_search
     }
 
     /// The order of appends.

@@ -8,8 +8,8 @@
 //!    the answers are let go of, the first log to grow wakes the request, and it reads all owners again.
 //!
 //! Limits follow KIP-74: the first batch found is sent whatever its size, everything after it stays within the request's
-//! and the partition's limits. No answer carries more than [`limits::FETCH_BYTES_MAX`] besides; several owners share that
-//! evenly.
+//! and the partition's limits. No answer carries more than `fetch.max.bytes` besides; several owners share that evenly, and
+//! each gives no more than its part of the memory that is free for answers ([`crate::shard::read`]).
 //!
 //! In a session (KIP-227) the answer has only the partitions with news. That changes nothing of the waiting: an answer
 //! without any leaves when the client's time is over.
@@ -135,6 +135,5 @@ async fn park<E: Env>(context: &Context<'_, E>, wait: &Wait<E>, version: u64, un
 
 /// How long a request waits that an owner had no watch left for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const _: () = assert!(limits::FETCH_BYTES_MAX >= SHARE_BYTES_MIN);
 /// What each of many owners may answer at least.
 const SHARE_BYTES_MIN: usize = 64 << 10;

@@ -5,9 +5,11 @@ mod admin;
 mod client;
 mod compacted;
 mod configs;
+mod fetch_sessions;
 mod full_disk;
 mod groups;
 mod hostile;
+mod large_fetches;
 mod retention;
 mod start;
 
@@ -286,7 +288,7 @@ fn offsets_out_of_range_and_stale_epochs_are_told_at_once() {
         let mut client = Client::connect(&client_env(world), broker.address).await;
         client.make_topic("weather").await;
         client.produce("weather", 0, b"one").await;
-        let mut request = fetch_request("weather", &[(0, 2), (0, -1), (0, 1), (7, 0), (1, 0)], 600_000, 1);
+        let mut request = fetch_request("weather", &[(0, 2), (1, -1), (2, 1), (7, 0), (3, 0)], 600_000, 1);
         request.topics[0].partitions[2].current_leader_epoch = 5;
         let answer = client.call(12, &request).await;
         let response: FetchResponse<'_> = answer.decode(12);

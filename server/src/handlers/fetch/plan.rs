@@ -13,7 +13,6 @@ use super::SHARE_BYTES_MIN;
 use crate::fetch_session::{FetchPosition, TopicKey, Wanted};
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
-use crate::shard::limits;
 use crate::shard::mailbox::message::{Read, ReadPosition};
 use crate::shard::placement::ShardIndex;
 use crate::shard::router::ReadAnswer;
@@ -48,7 +47,8 @@ pub(super) struct Group {
 impl Plan {
     pub(super) fn new<E: Env>(context: &Context<'_, E>, request: &FetchRequest<'_>, wanted: &[Wanted]) -> Self {
         let image = context.shard.image();
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
+        let bytes_max =
+            usize::try_from(request.max_bytes).unwrap_or(0).min(context.shard.broker().config.fetch.bytes_max);
         let slots = Vec::with_capacity(wanted.len());
         let mut plan = Self { slots, groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
         // Partitions of one topic mostly follow each other.
@@ -102,8 +102,12 @@ impl Plan {
         !self.has_error && !self.groups.is_empty() && self.bytes_wanted > 0
     }
 
-    /// Whether these answers need not wait for more: enough bytes, or an error that the client should hear.
+    /// Whether these answers need not wait for more: enough bytes, as many as there is memory for, or an error that the
+    /// client should hear.
     pub(super) fn is_satisfied<E: Env>(&self, answers: &[ReadAnswer<E>]) -> bool {
+        if answers.iter().any(|answer| answer.is_full) {
+            return true;
+        }
         let mut bytes = 0;
         for result in answers.iter().flat_map(|answer| &answer.partitions) {
             match result {
