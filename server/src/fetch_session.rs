@@ -10,7 +10,8 @@
 //! Partitions that gave records move to the session's end, so that the first ones do not take the whole of every answer.
 //!
 //! A session belongs to the connection that made it and goes with it: its id means nothing on another connection, where
-//! Kafka would know it. The client is told FETCH_SESSION_ID_NOT_FOUND and makes a new one, as it does after an eviction.
+//! Kafka would know it. The client is told `FETCH_SESSION_ID_NOT_FOUND` and makes a new one, as it does after an
+//! eviction.
 //!
 //! Pure: no clock, no sockets. Bounds: sessions and their bytes; past either, a session that was not used for
 //! [`EVICTION_AGE`] gives way, or one that is as old and has fewer partitions, or the client gets no session.

@@ -79,15 +79,12 @@ impl Session {
     /// Takes in what a request says. A partition that it both asks for and forgets is forgotten, as in Kafka.
     pub(super) fn update(&mut self, asked: &[Wanted], forgotten: &[PartitionKey]) {
         for wanted in asked {
-            match self.turns.get(&wanted.key) {
-                Some(turn) => {
-                    let cached = self.partitions.get_mut(turn).expect("a partition with a turn is there");
-                    cached.position = wanted.position;
-                }
-                None => {
-                    let key = wanted.key.clone();
-                    self.insert(Cached { key, position: wanted.position, told: Marks::UNKNOWN });
-                }
+            if let Some(turn) = self.turns.get(&wanted.key) {
+                let cached = self.partitions.get_mut(turn).expect("a partition with a turn is there");
+                cached.position = wanted.position;
+            } else {
+                let key = wanted.key.clone();
+                self.insert(Cached { key, position: wanted.position, told: Marks::UNKNOWN });
             }
         }
         for key in forgotten {

@@ -4,8 +4,9 @@
 //!    asked for so far.
 //! 2. [`Plan`] turns names into partitions and groups them by owner; what cannot be read has its error already.
 //! 3. Every owner is read at once. It answers with what it has and arms a watch for this request in the same step.
-//! 4. Enough bytes, any error, no time left, a client that has gone, or a broker that stops: [`reply`] answers. Otherwise
-//!    the answers are let go of, the first log to grow wakes the request, and it reads all owners again.
+//! 4. Enough bytes, an error of a partition that is there, no time left, a client that has gone, or a broker that stops:
+//!    [`reply`] answers. Otherwise the answers are let go of, the first log to grow wakes the request, and it reads all
+//!    owners again.
 //!
 //! Limits follow KIP-74: the first batch found is sent whatever its size, everything after it stays within the request's
 //! and the partition's limits. No answer carries more than `fetch.max.bytes` besides; several owners share that evenly, and

@@ -206,7 +206,7 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
             break ReceiveEnd::Closed;
         }
     };
-    live.progress.is_in_body.set(false);
+    live.progress.end_body();
     let peer = live.socket.peer_address();
     match end {
         ReceiveEnd::Closed => tracing::debug!(%peer, "connection closed by the client"),
@@ -283,14 +283,8 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             && let Some(request) = take_request(live)
         {
             live.is_serving.set(true);
-            let head = match decode_head::<E>(&request) {
-                Ok(head) => head,
-                Err(close) => {
-                    refused = Some(close);
-                    continue;
-                }
-            };
-            if let Head::Served(head) = head
+            let head = decode_head::<E>(&request);
+            if let Ok(Head::Served(head)) = head
                 && head.api_key == ApiKey::Produce
             {
                 let context = Context { shard, client: &live.client, head, frame: &request.frame };
@@ -343,8 +337,8 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
             return Ok(());
         }
-        let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
-        select(std::pin::pin!(received), std::pin::pin!(draining)).await;
+        let received = std::pin::pin!(live.changed.changed(version));
+        select(received, std::pin::pin!(shard.reached(Stage::Draining))).await;
     }
 }
 
@@ -365,11 +359,11 @@ fn finish<E: Env, P>(
 async fn serve_one<E: Env>(
     shard: &Shard<E>,
     live: &Rc<Live<E>>,
-    head: Head<'_>,
+    head: Result<Head<'_>, Close>,
     request: &Request,
     outgoing: &mut Outgoing<E>,
 ) -> Result<(), Close> {
-    let head = match head {
+    let head = match head? {
         Head::Served(head) => head,
         Head::UnsupportedApiVersions { correlation_id } => {
             return Ok(encode_unsupported_api_versions(outgoing.writer(), correlation_id)?);

@@ -68,6 +68,8 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         loop {
             let whole_bytes = self.whole_bytes()?;
             if whole_bytes > 0 {
+                // What comes now waits for memory, or for the requests before it, and not for the client.
+                progress.end_body();
                 return self.hand_out_whole(whole_bytes, &mut hand_out).await;
             }
             if let Some(length) = self.length_at(0)? {

@@ -49,7 +49,7 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
         Request::Read(request) => {
             answer(shard, caller, "read for a peer", TaskClass::Network, move |shard| async move {
                 Reply::Read(read::read_for(&shard, caller.source, &request).await)
-            })
+            });
         }
         Request::ListOffsets(list) => {
             answer(shard, caller, "offsets for a peer", TaskClass::Network, |shard| async move {

@@ -161,6 +161,14 @@ fn a_request_that_does_not_fit_its_session_is_refused_whole() {
         let told = fetch(&mut client, 12, &incremental(id, 1, &[], 0)).await;
         assert_eq!(told, Told { error: 0, session_id: id, partitions: vec![] });
 
+        // What is not there does not keep the client from waiting for what is.
+        let unknown = fetch(&mut client, 12, &incremental(id, 2, &[(9, 0)], 500)).await;
+        assert_eq!(unknown.partitions, [(9, ErrorCode::UnknownTopicOrPartition.code(), -1, 0)]);
+        let before = env.clock().now();
+        let told = fetch(&mut client, 12, &incremental(id, 3, &[], 500)).await;
+        assert_eq!(told, unknown);
+        assert!(env.clock().now() - before >= Duration::from_millis(500));
+
         // By id, in a session of its own.
         let by_id = |session_id, session_epoch, topic_id: Uuid, positions: &[(i32, i64)]| {
             let mut request = incremental(session_id, session_epoch, positions, 0);

@@ -26,6 +26,7 @@ pub(super) struct Plan {
     pub(super) bytes_max: usize,
     /// Bytes with which the request is answered at once.
     bytes_wanted: usize,
+    /// Whether a partition has an error that the client should hear at once.
     has_error: bool,
 }
 
@@ -63,7 +64,7 @@ impl Plan {
                 Ok((owner, position)) => plan.add(owner, position),
                 Err(error) => {
                     plan.slots.push(Slot::Refused(error));
-                    plan.has_error = true;
+                    plan.has_error |= !may_be_waited_for(error);
                 }
             }
         }
@@ -117,6 +118,15 @@ impl Plan {
         }
         bytes >= self.bytes_wanted
     }
+}
+
+/// Whether the other partitions are waited for all the same. A client that keeps asking for what is not there, or is not
+/// its to read, would otherwise ask again and again without a pause (Kafka's broker waits then, too).
+fn may_be_waited_for(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::TopicAuthorizationFailed
+    )
 }
 
 fn check_topic<'i, E: Env>(
