@@ -9,7 +9,7 @@ use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchableT
 use millrace_runtime::Env;
 
 use super::super::{Context, errors};
-use super::plan::{Plan, Slot};
+use super::plan::{Group, Plan, Slot};
 use crate::fetch_session::{Closed, Marks, Naming, Outcome, TopicKey, Wanted};
 use crate::net::connection::Close;
 use crate::net::outgoing::Outgoing;
@@ -102,14 +102,19 @@ pub(super) struct Gathered<E: Env> {
 /// What is left of one owner's answer.
 struct GroupRest<E: Env> {
     results: IntoIter<Result<ReadPartition, ReadError>>,
+    /// The partitions' own limits.
+    bytes_max: IntoIter<usize>,
     pieces: IntoIter<Piece<E>>,
 }
 
 impl<E: Env> Gathered<E> {
     pub(super) fn new(plan: &Plan, answers: Vec<ReadAnswer<E>>, naming: Naming) -> Self {
-        let groups = answers
-            .into_iter()
-            .map(|answer| GroupRest { results: answer.partitions.into_iter(), pieces: answer.pieces.into_iter() });
+        let rest = |(group, answer): (&Group, ReadAnswer<E>)| {
+            let bytes_max: Vec<_> = group.read.partitions.iter().map(|position| position.bytes_max).collect();
+            let (results, pieces) = (answer.partitions.into_iter(), answer.pieces.into_iter());
+            GroupRest { results, bytes_max: bytes_max.into_iter(), pieces }
+        };
+        let groups = plan.groups().iter().zip(answers).map(rest);
         let count = plan.slots.len();
         let found = Found {
             data: Vec::with_capacity(count),
@@ -138,7 +143,8 @@ impl<E: Env> Gathered<E> {
     }
 
     fn take_of(&mut self, index: usize) -> (PartitionData<'static>, usize, usize) {
-        let GroupRest { results, pieces } = &mut self.groups[index];
+        let GroupRest { results, bytes_max, pieces } = &mut self.groups[index];
+        let bytes_max = bytes_max.next().expect("every partition that was read has a limit").min(self.bytes_left);
         let found = match results.next().expect("every partition that was read has a result") {
             Ok(found) => found,
             Err(error) => return (refuse(errors::read(&error, self.naming.into())), 0, 0),
@@ -151,7 +157,7 @@ impl<E: Env> Gathered<E> {
         };
         let taken = pieces.by_ref().take(found.piece_count);
         // Each owner let its own first batch exceed the limits; only the first of them all may (KIP-74).
-        if found.bytes == 0 || (found.bytes > self.bytes_left && !self.is_first) {
+        if found.bytes == 0 || (found.bytes > bytes_max && !self.is_first) {
             taken.for_each(drop);
             return (data, 0, 0);
         }
