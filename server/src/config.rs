@@ -45,6 +45,8 @@ pub struct Config {
     pub store: StoreSettings,
     /// Topics and who may make them.
     pub metadata: MetadataConfig,
+    /// Fetching.
+    pub fetch: FetchConfig,
     /// Consumer groups.
     pub groups: GroupConfig,
     /// The broker's own messages.
@@ -162,6 +164,15 @@ pub struct TopicDefaults {
     pub replication_factor: i16,
     /// Largest record batch. Invariant: fits a round and a request.
     pub message_bytes_max: u32,
+}
+
+/// Fetching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchConfig {
+    /// Most bytes of records in one answer, save for its first batch.
+    pub bytes_max: usize,
+    /// Fetch sessions of one shard.
+    pub session_count_max: usize,
 }
 
 /// Consumer groups.

@@ -2,12 +2,14 @@
 //!
 //! Modules in reading order. `config` says what the broker is to be; `machine` and `preflight` what it stands on; `lock`
 //! and `identity` whose data directory it is; `run` puts them together and hands over to the shards. `metadata` is the
-//! cluster's table of brokers and topics, pure. A request's way: `net` receives it, `handlers` turn it into questions to
-//! the shards that own what it is about, `shard` asks them and answers them.
+//! cluster's table of brokers and topics, `group` the coordinators of consumer groups, `fetch_session` what clients fetch, all
+//! pure. A request's way: `net` receives it, `handlers` turn it into questions to the shards that own what it is about,
+//! `shard` asks them and answers them.
 #![deny(unsafe_code)]
 
 pub mod banner;
 pub mod config;
+pub mod fetch_session;
 pub mod group;
 pub mod identity;
 pub mod lock;

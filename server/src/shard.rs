@@ -5,7 +5,7 @@
 //!
 //! Modules in reading order: [`placement`] says who owns what; [`limits`] and [`budget`] bound what is held; [`task_set`]
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
-//! answer, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
+//! answer, [`read`] that to a Fetch, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
 //! first shard, and [`reconcile`] makes every shard's logs follow; [`groups`] drives
 //! the consumer groups; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
 
@@ -17,6 +17,7 @@ pub mod task_set;
 
 pub mod keys;
 pub mod mailbox;
+pub mod read;
 pub mod router;
 pub mod serve;
 pub mod watch;
@@ -47,10 +48,12 @@ use self::mailbox::lease::LeaseTable;
 use self::metadata_log::MetadataLog;
 use self::placement::ShardIndex;
 use self::producer_ids::ProducerIds;
+use self::read::RoomSearch;
 use self::router::Router;
 use self::serve::AppendLine;
 use self::task_set::TaskSet;
 use self::watch::{Waits, Watches};
+use crate::fetch_session::FetchSessions;
 use crate::handlers::authorizer::Authorizer;
 use crate::metadata::Image;
 use crate::metadata::broker_config::{self, Told};
@@ -78,10 +81,12 @@ struct Inner<E: Env> {
     waits: Waits<E>,
     watches: Watches<E>,
     leases: RefCell<LeaseTable<LogSlice<E>>>,
+    room_search: RoomSearch,
     append_line: AppendLine,
     request_budget: Budget,
     key_search: KeySearch,
     connections: Connections<E>,
+    fetch_sessions: RefCell<FetchSessions>,
     producer_ids: ProducerIds,
     groups: Groups<E>,
     authorizer: Authorizer,
@@ -130,10 +135,15 @@ impl<E: Env> Shard<E> {
             waits: Waits::new(&mailbox),
             watches: Watches::new(&mailbox, &tasks),
             leases: RefCell::new(LeaseTable::new(index, limits::LEASE_COUNT_MAX, budgets.leases)),
+            room_search: RoomSearch::default(),
             append_line: AppendLine::default(),
             request_budget: Budget::new(budgets.requests),
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
+            fetch_sessions: RefCell::new(FetchSessions::new(
+                broker.config.fetch.session_count_max,
+                budgets.fetch_sessions,
+            )),
             producer_ids: ProducerIds::default(),
             groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
@@ -209,6 +219,11 @@ impl<E: Env> Shard<E> {
         &self.inner.leases
     }
 
+    /// Who makes room for what other shards are to hold.
+    pub fn room_search(&self) -> &RoomSearch {
+        &self.inner.room_search
+    }
+
     /// The order of appends.
     pub fn append_line(&self) -> &AppendLine {
         &self.inner.append_line
@@ -227,6 +242,11 @@ impl<E: Env> Shard<E> {
     /// The connections this shard serves.
     pub fn connections(&self) -> &Connections<E> {
         &self.inner.connections
+    }
+
+    /// What those connections fetch.
+    pub fn fetch_sessions(&self) -> &RefCell<FetchSessions> {
+        &self.inner.fetch_sessions
     }
 
     /// Producer ids that this shard may give away.

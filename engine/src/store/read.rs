@@ -33,6 +33,8 @@ pub struct Read<E: Env> {
     pub slices: Vec<Slice<<E::Disk as Disk>::Buffer>>,
     /// How many bytes.
     pub bytes: usize,
+    /// The offset behind the last batch; where the read began when there is none.
+    pub next_offset: Offset,
     /// The log's offsets when it was looked how far may be read. Invariant: no batch ends behind the high watermark.
     pub offsets: LogOffsets,
 }
@@ -73,7 +75,9 @@ impl<E: Env> Store<E> {
                 None => Err(GatherError::Changed),
             };
             match found {
-                Ok(Some((slices, bytes))) => return Ok(Read { slices, bytes, offsets }),
+                Ok(Some(Found { slices, bytes, next_offset })) => {
+                    return Ok(Read { slices, bytes, next_offset, offsets });
+                }
                 // Compaction may have left nothing of the offset, or of anything behind it in this segment.
                 Ok(None) => {}
                 Err(GatherError::Failed(error)) => return Err(error),
@@ -87,7 +91,7 @@ impl<E: Env> Store<E> {
                 }
             }
         }
-        Ok(Read { slices: Vec::new(), bytes: 0, offsets })
+        Ok(Read { slices: Vec::new(), bytes: 0, next_offset: from, offsets })
     }
 
     /// Reads from the batch of one segment that holds `from`, or from the first one behind it; `None` when there is none.
@@ -109,14 +113,17 @@ impl<E: Env> Store<E> {
                 extents::gather(&self.inner, log, extent, position, window_bytes).await?;
             let window = Window { start: position, slices, end_max: extent.end };
             let mut walk = window.walk(from, bytes_max, first);
-            if let Walk::Found { start, end } = walk {
+            if let Walk::Found { start, end, .. } = walk {
                 let offsets = extent.base_offset..extent.next_base.unwrap_or(Offset::new(i64::MAX));
                 if let Some((position, what)) = window.find_damage(start..end.min(device_end), offsets) {
                     walk = Walk::Damaged { position, what };
                 }
             }
             match walk {
-                Walk::Found { start, end } => return Ok(Some((window.cut(start, end), end.bytes_since(start)))),
+                Walk::Found { start, end, next_offset } => {
+                    let (slices, bytes) = (window.cut(start, end), end.bytes_since(start));
+                    return Ok(Some(Found { slices, bytes, next_offset }));
+                }
                 Walk::Nothing => return Ok(None),
                 Walk::Short { bytes } => window_bytes = bytes,
                 Walk::Damaged { position, what } => {
@@ -127,7 +134,12 @@ impl<E: Env> Store<E> {
     }
 }
 
-type Found<E> = (Vec<Slice<<<E as Env>::Disk as Disk>::Buffer>>, usize);
+/// What one segment gives.
+struct Found<E: Env> {
+    slices: Vec<Slice<<E::Disk as Disk>::Buffer>>,
+    bytes: usize,
+    next_offset: Offset,
+}
 
 /// Consecutive slices of a log.
 pub(super) struct Window<B: millrace_runtime::Buffer> {
@@ -138,8 +150,8 @@ pub(super) struct Window<B: millrace_runtime::Buffer> {
 }
 
 enum Walk {
-    /// The batches to return; `start == end` when the first one is over the limit.
-    Found { start: Position, end: Position },
+    /// The batches to return, and the offset behind them; `start == end` when the first one is over the limit.
+    Found { start: Position, end: Position, next_offset: Offset },
     /// No batch holds the offset or one behind it.
     Nothing,
     /// The first batch does not end inside the window; one of this many bytes holds it.
@@ -212,7 +224,7 @@ impl<B: millrace_runtime::Buffer> Window<B> {
 
     fn walk(&self, from: Offset, bytes_max: usize, first: FirstBatch) -> Walk {
         let mut position = self.start;
-        let (mut start, mut end) = (None, position);
+        let (mut start, mut end, mut next_offset) = (None, position, from);
         while position < self.end_max {
             let Some(header) = self.header(position) else {
                 if start.is_some() {
@@ -240,12 +252,12 @@ impl<B: millrace_runtime::Buffer> Window<B> {
                     }
                     break;
                 }
-                end = batch_end;
+                (end, next_offset) = (batch_end, Offset::new(header.last_offset() + 1));
             }
             position = batch_end;
         }
         match start {
-            Some(start) => Walk::Found { start, end: end.max(start) },
+            Some(start) => Walk::Found { start, end: end.max(start), next_offset },
             None => Walk::Nothing,
         }
     }

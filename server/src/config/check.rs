@@ -16,8 +16,8 @@ use super::kafka::{self, Class, Known, WithoutEffect};
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, RawValue, Value};
 use super::{
-    Config, ConfigError, ConsumerGroupConfig, Effective, GroupConfig, ListenerConfig, LogConfig, LogFormat, MemoryPlan,
-    MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, ConsumerGroupConfig, Effective, FetchConfig, GroupConfig, ListenerConfig, LogConfig,
+    LogFormat, MemoryPlan, MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -56,6 +56,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let budget = shards.memory.shard;
     let key_map_bytes = budget.key_map * usize::from(shards.count);
     settings.settle(Key::KeyMapBytes, i64::try_from(key_map_bytes).expect("memory has fewer than 2^63 bytes"));
+    let fetch = check_fetch(&settings, shards.count);
     Ok(Config {
         node: NodeConfig {
             node_id: settings.number(Key::NodeId),
@@ -97,6 +98,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             },
             batch_bytes_limit: sizes.batch_bytes_limit,
         },
+        fetch,
         groups: check_groups(&settings, sizes.message_bytes_max),
         log: check_log(&settings),
         effective: settings.effective(),
@@ -458,6 +460,13 @@ fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<Confi
     let batch_bytes_limit = round_room.min(request_bytes_max - REQUEST_OVERHEAD_BYTES);
     assert!(message_bytes_max <= batch_bytes_limit, "what does not fit was reported");
     Some(Sizes { request_bytes_max, message_bytes_max, batch_bytes_limit, round_bytes_max, journal_bytes })
+}
+
+fn check_fetch(settings: &Settings, shard_count: u16) -> FetchConfig {
+    FetchConfig {
+        bytes_max: settings.number(Key::FetchBytesMax),
+        session_count_max: settings.number::<usize>(Key::FetchSessionCountMax).div_ceil(usize::from(shard_count)),
+    }
 }
 
 fn check_groups(settings: &Settings, message_bytes_max: u32) -> GroupConfig {

@@ -28,6 +28,10 @@ pub enum Key {
     ConnectionIdleMax,
     /// `socket.request.max.bytes`
     RequestBytesMax,
+    /// `fetch.max.bytes`
+    FetchBytesMax,
+    /// `max.incremental.fetch.session.cache.slots`
+    FetchSessionCountMax,
     /// `node.id`
     NodeId,
     /// `broker.rack`

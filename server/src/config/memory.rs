@@ -34,6 +34,8 @@ pub struct ShardBudget {
     pub leases: usize,
     /// The image of topics and partitions, and everything counted per partition.
     pub metadata: usize,
+    /// What clients with incremental fetch sessions fetch.
+    pub fetch_sessions: usize,
     /// Members and offsets of consumer groups.
     pub groups: usize,
     /// The keys of a compaction pass.
@@ -55,6 +57,7 @@ impl MemoryPlan {
         let tail_cache = (per_share * TAIL_CACHE_SHARES).min(TAIL_CACHE_BYTES_MAX);
         let key_map = (per_share * KEY_MAP_SHARES).min(key_map_max);
         let decompression = (per_share * DECOMPRESSION_SHARES).min(RECORDS_BYTES_MAX * DECOMPRESSIONS);
+        let fetch_sessions = per_share / FETCH_SESSION_DIVISOR;
         let capped_shares = TAIL_CACHE_SHARES + KEY_MAP_SHARES + DECOMPRESSION_SHARES;
         let shard = ShardBudget {
             requests: per_share * REQUEST_SHARES,
@@ -65,7 +68,8 @@ impl MemoryPlan {
             producers: per_share * PRODUCER_SHARES,
             // What the capped classes leave goes to the one that many readers fill.
             leases: per_share * (LEASE_SHARES + capped_shares) - tail_cache - key_map - decompression,
-            metadata: per_share * METADATA_SHARES,
+            metadata: per_share * METADATA_SHARES - fetch_sessions,
+            fetch_sessions,
             groups: per_share * GROUP_SHARES,
             key_map,
             decompression,
@@ -94,7 +98,7 @@ impl ShardBudget {
     }
 
     /// Each class with its name, in a fixed order.
-    pub fn classes(&self) -> [(&'static str, usize); 11] {
+    pub fn classes(&self) -> [(&'static str, usize); 12] {
         [
             ("requests", self.requests),
             ("write buffers", self.write_buffers),
@@ -104,6 +108,7 @@ impl ShardBudget {
             ("producers", self.producers),
             ("leases", self.leases),
             ("metadata", self.metadata),
+            ("fetch sessions", self.fetch_sessions),
             ("groups", self.groups),
             ("compaction keys", self.key_map),
             ("decompression", self.decompression),
@@ -159,6 +164,8 @@ const INDEX_SHARES: usize = 1;
 const PRODUCER_SHARES: usize = 1;
 const LEASE_SHARES: usize = 2;
 const METADATA_SHARES: usize = 1;
+/// The part of a share that fetch sessions get; metadata has the rest of it.
+const FETCH_SESSION_DIVISOR: usize = 2;
 const GROUP_SHARES: usize = 1;
 const KEY_MAP_SHARES: usize = 2;
 const DECOMPRESSION_SHARES: usize = 4;

@@ -13,6 +13,7 @@ use millrace_protocol::batch::BatchError;
 use millrace_protocol::batch::compression::CompressionError;
 use millrace_protocol::error_code::ErrorCode;
 
+use crate::fetch_session;
 use crate::metadata::Refusal;
 use crate::shard::limits;
 use crate::shard::mailbox::message::{AppendRefusal, ProposeError};
@@ -25,6 +26,15 @@ pub enum Naming {
     Name,
     /// By id (KIP-516).
     Id,
+}
+
+impl From<fetch_session::Naming> for Naming {
+    fn from(naming: fetch_session::Naming) -> Self {
+        match naming {
+            fetch_session::Naming::Name => Self::Name,
+            fetch_session::Naming::Id => Self::Id,
+        }
+    }
 }
 
 impl Naming {

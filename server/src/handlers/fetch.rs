@@ -1,16 +1,21 @@
 //! Fetch: records out of logs, now or as soon as there are some.
 //!
-//! 1. [`Plan`] turns names into partitions and groups them by owner; what cannot be read has its error already.
-//! 2. Every owner is read at once. It answers with what it has and arms a watch for this request in the same step.
-//! 3. Enough bytes, any error, no time left, a client that has gone, or a broker that stops: [`reply`] answers. Otherwise
-//!    the answers are let go of, the first log to grow wakes the request, and it reads all owners again.
+//! 1. The connection's [`crate::fetch_session`] says what is wanted: what the request asks for, or, in a session, what it has
+//!    asked for so far.
+//! 2. [`Plan`] turns names into partitions and groups them by owner; what cannot be read has its error already.
+//! 3. Every owner is read at once. It answers with what it has and arms a watch for this request in the same step.
+//! 4. Enough bytes, an error of a partition that is there, no time left, a client that has gone, or a broker that stops:
+//!    [`reply`] answers. Otherwise the answers are let go of, the first log to grow wakes the request, and it reads all
+//!    owners again.
 //!
 //! Limits follow KIP-74: the first batch found is sent whatever its size, everything after it stays within the request's
-//! and the partition's limits. No answer carries more than [`limits::FETCH_BYTES_MAX`] besides; several owners share that
-//! evenly.
+//! and the partition's limits. No answer carries more than `fetch.max.bytes` besides; several owners share that evenly, and
+//! each gives no more than its part of the memory that is free for answers ([`crate::shard::read`]).
 //!
-//! Every request is a full one: the answer's session id 0 tells the client so (KIP-227), and it stays with full requests.
+//! In a session (KIP-227) the answer has only the partitions with news. That changes nothing of the waiting: an answer
+//! without any leaves when the client's time is over.
 
+mod asked;
 mod plan;
 mod reply;
 
@@ -22,6 +27,7 @@ use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse};
 use millrace_runtime::{Clock, Env, Moment};
 
 use self::plan::Plan;
+use self::reply::Gathered;
 use super::Context;
 use crate::net::connection::Close;
 use crate::net::outgoing::Outgoing;
@@ -32,15 +38,33 @@ use crate::shard::{Stage, limits};
 /// Answers a Fetch, at the latest after the time the client allows.
 pub async fn handle<E: Env>(context: &Context<'_, E>, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
     let request: FetchRequest<'_> = context.decode()?;
-    if request.session_id != 0 && request.session_epoch > 0 {
-        // No session was ever given out: the client asks for a new one and gets a full answer.
-        let error_code = ErrorCode::FetchSessionIdNotFound.code();
-        let response = FetchResponse { error_code, ..FetchResponse::default() };
-        return context.answer(outgoing.writer(), &response);
-    }
-    let plan = Plan::new(context, &request);
+    let session = asked::session(context, &request);
+    let (asked, forgotten) = asked::partitions(&request, session.naming);
+    let now = context.shard.env().clock().now();
+    let opened = context.shard.fetch_sessions().borrow_mut().open(now, session, asked, &forgotten);
+    drop(forgotten);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(error) => return refuse(context, error, outgoing),
+    };
+    let plan = Plan::new(context, &request, &opened.wanted);
     let answers = read_enough(context, &request, &plan).await?;
-    reply::encode(context, &request, &plan, answers, outgoing)
+    let gathered = Gathered::new(&plan, answers, session.naming);
+    let found = gathered.take_all(&plan, &request);
+
+    let now = context.shard.env().clock().now();
+    let outcomes = found.outcomes();
+    let closed = context.shard.fetch_sessions().borrow_mut().close(now, session, &opened, &outcomes);
+    match closed {
+        Ok(closed) => found.encode(context, &opened.wanted, &closed, outgoing),
+        Err(error) => refuse(context, error, outgoing),
+    }
+}
+
+/// Answers with one error for the whole request.
+fn refuse<E: Env>(context: &Context<'_, E>, error: ErrorCode, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
+    let response = FetchResponse { error_code: error.code(), ..FetchResponse::default() };
+    context.answer(outgoing.writer(), &response)
 }
 
 /// Reads until there is enough, or nothing more to wait for.
@@ -112,6 +136,5 @@ async fn park<E: Env>(context: &Context<'_, E>, wait: &Wait<E>, version: u64, un
 
 /// How long a request waits that an owner had no watch left for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-const _: () = assert!(limits::FETCH_BYTES_MAX >= SHARE_BYTES_MIN);
 /// What each of many owners may answer at least.
 const SHARE_BYTES_MIN: usize = 64 << 10;

@@ -34,9 +34,11 @@ use millrace_runtime::local::Event;
 use millrace_runtime::{Clock, Connection, Env, Net, TaskClass};
 use thiserror::Error;
 
-use super::frame::{FrameReader, Progress, ReceiveEnd, Request};
+use super::frame::{FrameReader, ReceiveEnd, Request};
 use super::mute::Mute;
 use super::outgoing::Outgoing;
+use super::progress::Progress;
+use crate::fetch_session::ConnectionNumber;
 use crate::handlers::authorizer::Principal;
 use crate::handlers::{self, Context, produce};
 use crate::shard::mailbox::message::{Accepted, Message};
@@ -46,7 +48,7 @@ use crate::shard::{Shard, Stage, limits};
 
 /// The connections of one shard.
 pub struct Connections<E: Env> {
-    live: RefCell<BTreeMap<u64, Rc<Live<E>>>>,
+    live: RefCell<BTreeMap<ConnectionNumber, Rc<Live<E>>>>,
     number_next: Cell<u64>,
     changed: Event,
 }
@@ -58,6 +60,11 @@ impl<E: Env> Default for Connections<E> {
 }
 
 impl<E: Env> Connections<E> {
+    /// Each of them.
+    pub(super) fn all(&self) -> Vec<Rc<Live<E>>> {
+        self.live.borrow().values().cloned().collect()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.live.borrow().len()
@@ -76,20 +83,24 @@ impl<E: Env> Connections<E> {
 }
 
 /// One connection.
-struct Live<E: Env> {
-    socket: <E::Net as Net>::Connection,
+pub(super) struct Live<E: Env> {
+    pub(super) socket: <E::Net as Net>::Connection,
     client: Client,
     inbox: RefCell<VecDeque<Request>>,
     /// Notified when the inbox changes, either way, and at the end of receiving.
     changed: Event,
-    progress: Progress,
+    pub(super) progress: Progress,
     mute: Mute,
-    is_serving: Cell<bool>,
+    pub(super) is_serving: Cell<bool>,
+    /// Whether it is closed for what its client sent.
+    is_refused: Cell<bool>,
 }
 
 /// Who is at the other end, and where it came in.
 #[derive(Debug)]
 pub struct Client {
+    /// Its number on this shard.
+    pub number: ConnectionNumber,
     /// Which of the configured listeners accepted it.
     pub listener_index: usize,
     /// Who it is.
@@ -129,7 +140,11 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
             return report_closed(shard);
         }
     };
+    let connections = shard.connections();
+    let number = ConnectionNumber(connections.number_next.get());
+    connections.number_next.set(number.0 + 1);
     let client = Client {
+        number,
         listener_index,
         principal: Principal::Anonymous,
         address: socket.peer_address(),
@@ -145,11 +160,9 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         progress,
         mute: Mute::default(),
         is_serving: Cell::new(false),
+        is_refused: Cell::new(false),
     };
     let live = Rc::new(live);
-    let connections = shard.connections();
-    let number = connections.number_next.get();
-    connections.number_next.set(number + 1);
     connections.live.borrow_mut().insert(number, Rc::clone(&live));
 
     let (own, receiving) = (shard.clone(), Rc::clone(&live));
@@ -159,6 +172,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
     let own = shard.clone();
     shard.tasks().spawn("connection", TaskClass::Network, async move {
         run(&own, &live).await;
+        own.fetch_sessions().borrow_mut().close_connection(number);
         own.connections().live.borrow_mut().remove(&number);
         own.connections().changed.notify();
         report_closed(&own);
@@ -192,12 +206,15 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
             break ReceiveEnd::Closed;
         }
     };
-    live.progress.is_in_body.set(false);
+    live.progress.end_body();
     let peer = live.socket.peer_address();
     match end {
         ReceiveEnd::Closed => tracing::debug!(%peer, "connection closed by the client"),
         ReceiveEnd::Truncated | ReceiveEnd::Io(_) => tracing::debug!(%peer, %end, "connection lost"),
-        ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => tracing::warn!(%peer, %end, "connection closed"),
+        ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => {
+            live.is_refused.set(true);
+            tracing::warn!(%peer, %end, "connection closed");
+        }
     }
     live.client.end();
     live.changed.notify();
@@ -209,8 +226,14 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
         let peer = live.socket.peer_address();
         match close {
             Close::Io(_) | Close::ShardGone(_) => tracing::debug!(%peer, %close, "connection lost"),
-            _ => tracing::warn!(%peer, %close, "connection closed"),
+            _ => {
+                live.is_refused.set(true);
+                tracing::warn!(%peer, %close, "connection closed");
+            }
         }
+    }
+    if live.is_refused.get() {
+        linger(shard, live).await;
     }
     live.socket.shutdown();
     live.mute.lift();
@@ -227,50 +250,68 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
     }
 }
 
+/// Throws away what the client still sends, until it has seen the answers and closes, or for a while.
+async fn linger<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
+    let thrown_away = async {
+        live.mute.lift();
+        while !live.client.has_ended.get() {
+            live.inbox.borrow_mut().clear();
+            live.changed.notify();
+            let version = live.changed.version();
+            if !live.client.has_ended.get() {
+                live.changed.changed(version).await;
+            }
+        }
+        // The receiving task ends with a request whose length makes no sense; what is behind it is unread.
+        let mut scratch = vec![0; 4096];
+        while let Ok(1..) = live.socket.receive(&mut scratch).await {}
+    };
+    let over = std::pin::pin!(shard.env().clock().sleep(LINGER_MAX));
+    let draining = std::pin::pin!(shard.reached(Stage::Draining));
+    select(std::pin::pin!(thrown_away), select(over, draining)).await;
+}
+
+/// Serves requests in order. One that breaks the protocol is the last, and the answers to those before it are sent first.
 async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close> {
     let mut outgoing = Outgoing::default();
     let mut produces = VecDeque::new();
+    let mut refused = None;
     loop {
         let version = live.changed.version();
         live.mute.extend(shard.env().clock().now(), outgoing.take_throttle());
-        if let Some(request) = take_request(live) {
+        if refused.is_none()
+            && let Some(request) = take_request(live)
+        {
             live.is_serving.set(true);
-            let head = decode_head::<E>(&request)?;
-            if let Head::Served(head) = head
+            let head = decode_head::<E>(&request);
+            if let Ok(Head::Served(head)) = head
                 && head.api_key == ApiKey::Produce
             {
                 let context = Context { shard, client: &live.client, head, frame: &request.frame };
-                let started = produce::start(&context).await?;
-                produces.push_back(Box::pin(started.finish(request)));
+                match produce::start(&context).await {
+                    Ok(started) => produces.push_back(Box::pin(started.finish(request))),
+                    Err(close) => refused = Some(close),
+                }
                 if produces.len() == limits::PIPELINE_COUNT_MAX
                     && let Some(produce) = produces.pop_front()
                 {
-                    produce.await?.encode(&mut outgoing)?;
+                    refused = refused.or(finish(produce.await, &mut outgoing, &mut produces));
                 }
                 continue;
             }
             while let Some(produce) = produces.pop_front() {
-                produce.await?.encode(&mut outgoing)?;
+                refused = refused.or(finish(produce.await, &mut outgoing, &mut produces));
             }
-            let head = match head {
-                Head::Served(head) => head,
-                Head::UnsupportedApiVersions { correlation_id } => {
-                    encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
-                    continue;
-                }
-            };
-            if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
-                send(shard, live, &mut outgoing).await?;
+            if refused.is_none() {
+                refused = serve_one(shard, live, head, &request, &mut outgoing).await.err();
             }
-            let context = Context { shard, client: &live.client, head, frame: &request.frame };
-            handlers::serve(&context, &mut outgoing).await?;
             continue;
         }
 
         // Everything received has been started. What is finished leaves together.
         while let Some(finished) = produces.front_mut().and_then(FutureExt::now_or_never) {
             produces.pop_front();
-            finished?.encode(&mut outgoing)?;
+            refused = refused.or(finish(finished, &mut outgoing, &mut produces));
         }
         if outgoing.bytes() > 0 {
             send(shard, live, &mut outgoing).await?;
@@ -280,9 +321,12 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             let received = std::pin::pin!(live.changed.changed(version));
             if let Either::Left((finished, _)) = select(front, received).await {
                 produces.pop_front();
-                finished?.encode(&mut outgoing)?;
+                refused = refused.or(finish(finished, &mut outgoing, &mut produces));
             }
             continue;
+        }
+        if let Some(close) = refused {
+            return Err(close);
         }
         if live.mute.is_on() {
             sit_out(shard, live).await;
@@ -293,9 +337,48 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
             return Ok(());
         }
-        let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
-        select(std::pin::pin!(received), std::pin::pin!(draining)).await;
+        let received = std::pin::pin!(live.changed.changed(version));
+        select(received, std::pin::pin!(shard.reached(Stage::Draining))).await;
     }
+}
+
+/// Encodes the answer to the first of the produces under way. When it cannot be answered, neither are those after it.
+fn finish<E: Env, P>(
+    finished: Result<produce::Finished, Close>,
+    outgoing: &mut Outgoing<E>,
+    produces: &mut VecDeque<P>,
+) -> Option<Close> {
+    let close = finished.and_then(|finished| finished.encode(outgoing)).err();
+    if close.is_some() {
+        produces.clear();
+    }
+    close
+}
+
+/// Serves one request that is not a Produce. All before it are answered.
+async fn serve_one<E: Env>(
+    shard: &Shard<E>,
+    live: &Rc<Live<E>>,
+    head: Result<Head<'_>, Close>,
+    request: &Request,
+    outgoing: &mut Outgoing<E>,
+) -> Result<(), Close> {
+    let head = match head? {
+        Head::Served(head) => head,
+        Head::UnsupportedApiVersions { correlation_id } => {
+            return Ok(encode_unsupported_api_versions(outgoing.writer(), correlation_id)?);
+        }
+    };
+    if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
+        send(shard, live, outgoing).await?;
+    }
+    let context = Context { shard, client: &live.client, head, frame: &request.frame };
+    let answer_start = outgoing.writer().position();
+    let served = handlers::serve(&context, outgoing).await;
+    if served.is_err() {
+        outgoing.rewind(answer_start);
+    }
+    served
 }
 
 /// The next request that may be started now.
@@ -322,11 +405,9 @@ async fn sit_out<E: Env>(shard: &Shard<E>, live: &Live<E>) {
 
 /// Sends what is finished, under the eyes of the sweep.
 async fn send<E: Env>(shard: &Shard<E>, live: &Live<E>, outgoing: &mut Outgoing<E>) -> io::Result<()> {
-    let note = || live.progress.sent_at.set(shard.env().clock().now());
-    note();
-    live.progress.is_sending.set(true);
-    let sent = outgoing.send(&live.socket, note).await;
-    live.progress.is_sending.set(false);
+    live.progress.begin_sending(shard.env().clock().now(), outgoing.has_records());
+    let sent = outgoing.send(&live.socket, |bytes| live.progress.note_sent(shard.env().clock().now(), bytes)).await;
+    live.progress.end_sending();
     sent
 }
 
@@ -348,68 +429,6 @@ fn decode_head<E: Env>(request: &Request) -> Result<Head<'_>, Close> {
             Ok(Head::UnsupportedApiVersions { correlation_id })
         }
         Err(error) => Err(Close::Head(error)),
-    }
-}
-
-/// Starts looking after connections that stall in a request, take no answers, or say nothing at all. Once the shard drains,
-/// answers have [`DRAIN_SEND_MAX`] to be taken; it ends with the last connection.
-pub fn start_sweep<E: Env>(shard: &Shard<E>) {
-    let own = shard.clone();
-    shard.tasks().spawn("connection sweep", TaskClass::Network, async move {
-        loop {
-            let pause = std::pin::pin!(own.env().clock().sleep(SWEEP_INTERVAL));
-            let draining = std::pin::pin!(own.reached(Stage::Draining));
-            if let Either::Left(_) = select(draining, pause).await {
-                break;
-            }
-            sweep(&own);
-        }
-        let patience = std::pin::pin!(own.env().clock().sleep(DRAIN_SEND_MAX));
-        let closed = std::pin::pin!(own.connections().closed());
-        if let Either::Left(_) = select(closed, patience).await {
-            return;
-        }
-        loop {
-            shut_down_sending(&own);
-            let pause = std::pin::pin!(own.env().clock().sleep(SWEEP_INTERVAL));
-            let closed = std::pin::pin!(own.connections().closed());
-            if let Either::Left(_) = select(closed, pause).await {
-                return;
-            }
-        }
-    });
-}
-
-/// Closes the connections whose answers are still not taken, so that the shard can stop.
-fn shut_down_sending<E: Env>(shard: &Shard<E>) {
-    for live in shard.connections().live.borrow().values().filter(|live| live.progress.is_sending.get()) {
-        let peer = live.socket.peer_address();
-        tracing::warn!(%peer, "connection closed: the broker stops and the client does not take its answers");
-        live.socket.shutdown();
-    }
-}
-
-fn sweep<E: Env>(shard: &Shard<E>) {
-    let now = shard.env().clock().now();
-    let idle_max = shard.broker().config.net.idle_max;
-    for live in shard.connections().live.borrow().values() {
-        let Live { socket, progress, is_serving, .. } = &**live;
-        let peer = socket.peer_address();
-        let received_since = now.saturating_since(progress.received_at.get());
-        if progress.is_sending.get() {
-            if now.saturating_since(progress.sent_at.get()) > SEND_STALL_MAX {
-                tracing::warn!(%peer, "connection closed: the client does not take its answers");
-                socket.shutdown();
-            }
-        } else if progress.is_in_body.get() {
-            if received_since > BODY_STALL_MAX {
-                tracing::warn!(%peer, "connection closed: a request has stalled");
-                socket.shutdown();
-            }
-        } else if !is_serving.get() && idle_max.is_some_and(|idle_max| received_since > idle_max) {
-            tracing::debug!(%peer, "connection closed: idle");
-            socket.shutdown();
-        }
     }
 }
 
@@ -444,11 +463,6 @@ pub enum Close {
     ShardGone(#[from] ShardGone),
 }
 
-/// How often connections are looked after.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a client may take nothing of an answer. Until then the answer's records stay pinned.
-const SEND_STALL_MAX: Duration = Duration::from_mins(1);
-/// How long answers may take to be taken once the broker stops.
-const DRAIN_SEND_MAX: Duration = Duration::from_secs(5);
-/// How long a request may stop arriving in its middle.
-const BODY_STALL_MAX: Duration = Duration::from_secs(30);
+/// How long what a client still sends is thrown away after it has broken the protocol, so that the answers to what it sent
+/// before reach it: a connection that is closed with unread bytes is reset, and a reset overtakes answers.
+const LINGER_MAX: Duration = Duration::from_secs(1);

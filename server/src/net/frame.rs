@@ -4,22 +4,25 @@
 //!    pipelined requests arrive together, and shrinks again.
 //! 2. A length that is negative, too small for a header, above `socket.request.max.bytes` or above the whole request budget
 //!    ends the connection: there is no way to find the next request.
-//! 3. The declared length is reserved in the budget, first in first out, before the rest of the body is received. Who
+//! 3. The first [`UNRESERVED_BYTES_MAX`] of a body are received as they come: a client that declares much and sends little
+//!    takes memory from nobody. A request that is no larger reserves its length when it is whole.
+//! 4. A larger one then reserves its declared length in the budget, first in first out, before the rest is received. Who
 //!    waits for memory does not receive, and the client feels it.
-//! 4. Memory for the body grows by doubling as bytes arrive: a header's word alone costs at most [`GROWTH_BYTES_MIN`].
+//! 5. Memory for the body grows by doubling as bytes arrive.
 //!
-//! A body that stalls is ended by the shard's sweep (see `connection`), which sees [`Progress`].
+//! A body that stalls, or that comes slowly while others wait for its memory, is ended by the shard's sweep, which sees
+//! [`Progress`].
 //!
 //! Whole requests are never copied: what was received becomes the memory of its [`Frame`]s. Only the beginning of a request
 //! whose end is still under way moves to the next buffer.
 
-use std::cell::Cell;
 use std::io;
 
 use millrace_protocol::frame::{FrameError, LENGTH_BYTES, parse_request_length};
-use millrace_runtime::{Clock, Connection, Env, Moment};
+use millrace_runtime::{Clock, Connection, Env};
 use thiserror::Error;
 
+use super::progress::Progress;
 use crate::shard::budget::{Budget, ExceedsBudget, Reservation};
 use crate::shard::mailbox::frame::{Frame, Received};
 
@@ -46,27 +49,6 @@ pub struct FrameReader<E: Env, C: Connection> {
     receive_bytes: usize,
 }
 
-/// Where a connection's tasks are, for whoever looks after the time.
-#[derive(Debug)]
-pub struct Progress {
-    /// When bytes last arrived, or the connection last became idle.
-    pub received_at: Cell<Moment>,
-    /// Whether a request has begun to arrive and its bytes are waited for.
-    pub is_in_body: Cell<bool>,
-    /// When the peer last took bytes that were sent to it.
-    pub sent_at: Cell<Moment>,
-    /// Whether there are bytes that the peer should take.
-    pub is_sending: Cell<bool>,
-}
-
-impl Progress {
-    /// A connection that begins at `now`.
-    pub fn new(now: Moment) -> Self {
-        let (received_at, sent_at) = (Cell::new(now), Cell::new(now));
-        Self { received_at, is_in_body: Cell::new(false), sent_at, is_sending: Cell::new(false) }
-    }
-}
-
 impl<E: Env, C: Connection> FrameReader<E, C> {
     /// A reader at the start of a stream.
     pub fn new(env: &E, connection: &C, budget: &Budget, request_bytes_max: usize) -> Self {
@@ -86,6 +68,8 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         loop {
             let whole_bytes = self.whole_bytes()?;
             if whole_bytes > 0 {
+                // What comes now waits for memory, or for the requests before it, and not for the client.
+                progress.end_body();
                 return self.hand_out_whole(whole_bytes, &mut hand_out).await;
             }
             if let Some(length) = self.length_at(0)? {
@@ -160,19 +144,28 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
 
     /// Receives the rest of one request of which the length is known, and not a byte more.
     async fn receive_body(&mut self, length: usize, progress: &Progress) -> Result<Request, ReceiveEnd> {
-        let reservation = self.budget.enqueue(length)?.await;
-        progress.received_at.set(self.env.clock().now());
-        progress.is_in_body.set(true);
         let end = LENGTH_BYTES + length;
+        progress.is_in_body.set(true);
+        self.receive_until(end.min(UNRESERVED_BYTES_MAX), progress).await?;
+        // Waiting for memory is not the client's fault.
+        progress.end_body();
+        let reservation = self.budget.enqueue(length)?.await;
+        progress.begin_body(self.env.clock().now(), end - self.filled);
+        self.receive_until(end, progress).await?;
+        progress.end_body();
+        self.filled = 0;
+        let received = Received::new(std::mem::take(&mut self.buffer));
+        Ok(Request { frame: received.frame(LENGTH_BYTES..end), reservation })
+    }
+
+    /// Receives until the first `end` bytes of the buffer are filled, or more were from the start.
+    async fn receive_until(&mut self, end: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
         while self.filled < end {
             let grown = (2 * self.filled).max(GROWTH_BYTES_MIN).min(end);
             self.buffer.resize(grown, 0);
             self.receive_some(progress).await?;
         }
-        progress.is_in_body.set(false);
-        self.filled = 0;
-        let received = Received::new(std::mem::take(&mut self.buffer));
-        Ok(Request { frame: received.frame(LENGTH_BYTES..end), reservation })
+        Ok(())
     }
 
     /// Receives into the unfilled part of the buffer.
@@ -225,8 +218,11 @@ const RECEIVE_BYTES_MIN: usize = 2 << 10;
 const RECEIVE_BYTES_MAX: usize = 64 << 10;
 /// Requests up to this size keep no buffer that is larger than they are.
 const SHRUNK_BYTES_MAX: usize = 4 << 10;
-/// What a declared length may cost before its bytes arrive.
-const GROWTH_BYTES_MIN: usize = 64 << 10;
+/// What a declared length costs before its bytes arrive.
+const GROWTH_BYTES_MIN: usize = 16 << 10;
+/// How much of a request, its length included, is received before memory is reserved for it. Every connection may hold as
+/// much as this between requests, too.
+const UNRESERVED_BYTES_MAX: usize = RECEIVE_BYTES_MAX;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,10 @@
 //! Finished answers on their way out: small parts that were encoded here, and records that stay where they are.
 //!
 //! Answers are gathered and leave with as few vectored sends as the system allows. Record bytes are never copied; their
-//! memory is held until the socket has taken them.
+//! memory is held until the socket has taken them, piece by piece: a client that takes a large answer slowly holds less and
+//! less of it.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ pub struct Outgoing<E: Env> {
     /// Everything that was encoded.
     writer: Writer,
     /// The stream: encoded bytes and records in turn.
-    chunks: Vec<Chunk<E>>,
+    chunks: VecDeque<Chunk<E>>,
     /// Up to where the encoded bytes are in `chunks`.
     chunked_end: usize,
     bytes: usize,
@@ -32,7 +34,7 @@ enum Chunk<E: Env> {
 
 impl<E: Env> Default for Outgoing<E> {
     fn default() -> Self {
-        Self { writer: Writer::new(), chunks: Vec::new(), chunked_end: 0, bytes: 0, throttle: Duration::ZERO }
+        Self { writer: Writer::new(), chunks: VecDeque::new(), chunked_end: 0, bytes: 0, throttle: Duration::ZERO }
     }
 }
 
@@ -59,7 +61,7 @@ impl<E: Env> Outgoing<E> {
         self.chunk_until(position);
         for piece in pieces {
             self.bytes += piece.as_slice().len();
-            self.chunks.push(Chunk::Records(piece));
+            self.chunks.push_back(Chunk::Records(piece));
         }
     }
 
@@ -68,9 +70,20 @@ impl<E: Env> Outgoing<E> {
         self.bytes + self.writer.position() - self.chunked_end
     }
 
-    /// Sends everything. On success, and on an error, nothing is left. `on_progress` is called whenever the peer has
-    /// taken some.
-    pub async fn send(&mut self, connection: &impl Connection, on_progress: impl Fn()) -> io::Result<()> {
+    /// Whether stored records are among them.
+    pub fn has_records(&self) -> bool {
+        self.chunks.iter().any(|chunk| matches!(chunk, Chunk::Records(_)))
+    }
+
+    /// Takes back what was encoded from `position` on: the beginning of an answer that was given up.
+    pub fn rewind(&mut self, position: usize) {
+        assert!(position >= self.chunked_end, "an answer that has its records is whole");
+        self.writer.truncate(position);
+    }
+
+    /// Sends everything. On success, and on an error, nothing is left. `on_progress` is called with the number of bytes
+    /// whenever the peer has taken some.
+    pub async fn send(&mut self, connection: &impl Connection, on_progress: impl Fn(usize)) -> io::Result<()> {
         self.chunk_until(self.writer.position());
         let result = self.send_chunks(connection, on_progress).await;
         self.chunks.clear();
@@ -87,45 +100,52 @@ impl<E: Env> Outgoing<E> {
 
     fn chunk_until(&mut self, end: usize) {
         if end > self.chunked_end {
-            self.chunks.push(Chunk::Encoded { start: self.chunked_end, end });
+            self.chunks.push_back(Chunk::Encoded { start: self.chunked_end, end });
             self.bytes += end - self.chunked_end;
             self.chunked_end = end;
         }
     }
 
-    async fn send_chunks(&self, connection: &impl Connection, on_progress: impl Fn()) -> io::Result<()> {
-        let (mut index, mut sent_of_first) = (0, 0);
-        while index < self.chunks.len() {
+    async fn send_chunks(&mut self, connection: &impl Connection, on_progress: impl Fn(usize)) -> io::Result<()> {
+        let mut sent_of_first = 0;
+        while !self.chunks.is_empty() {
             let mut pieces = [IoSlice::new(&[]); PIECE_COUNT_MAX];
             let mut piece_count = 0;
-            for (piece, chunk) in pieces.iter_mut().zip(&self.chunks[index..]) {
+            for (piece, chunk) in pieces.iter_mut().zip(&self.chunks) {
                 let skipped = if piece_count == 0 { sent_of_first } else { 0 };
-                *piece = IoSlice::new(&self.chunk_bytes(chunk)[skipped..]);
+                *piece = IoSlice::new(&chunk.bytes(&self.writer)[skipped..]);
                 piece_count += 1;
             }
-            let mut sent_bytes = connection.send_vectored(&pieces[..piece_count]).await?;
+            let sent_bytes = connection.send_vectored(&pieces[..piece_count]).await?;
             if sent_bytes == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            on_progress();
-            while sent_bytes > 0 {
-                let left_bytes = self.chunk_bytes(&self.chunks[index]).len() - sent_of_first;
-                if sent_bytes < left_bytes {
-                    sent_of_first += sent_bytes;
-                    break;
-                }
-                sent_bytes -= left_bytes;
-                sent_of_first = 0;
-                index += 1;
-            }
+            on_progress(sent_bytes);
+            sent_of_first = self.drop_sent(sent_of_first + sent_bytes);
         }
         Ok(())
     }
 
-    fn chunk_bytes<'a>(&'a self, chunk: &'a Chunk<E>) -> &'a [u8] {
-        match chunk {
-            Chunk::Encoded { start, end } => &self.writer.bytes()[*start..*end],
-            Chunk::Records(piece) => piece.as_slice(),
+    /// Lets go of the first `bytes`; gives how many of them are in a chunk that was not sent whole.
+    fn drop_sent(&mut self, mut bytes: usize) -> usize {
+        while let Some(chunk) = self.chunks.front() {
+            let chunk_bytes = chunk.bytes(&self.writer).len();
+            if bytes < chunk_bytes {
+                return bytes;
+            }
+            bytes -= chunk_bytes;
+            self.chunks.pop_front();
+        }
+        assert!(bytes == 0, "no more is sent than there was");
+        0
+    }
+}
+
+impl<E: Env> Chunk<E> {
+    fn bytes<'a>(&'a self, writer: &'a Writer) -> &'a [u8] {
+        match self {
+            Self::Encoded { start, end } => &writer.bytes()[*start..*end],
+            Self::Records(piece) => piece.as_slice(),
         }
     }
 }

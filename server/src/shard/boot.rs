@@ -31,7 +31,7 @@ use crate::identity::ClusterId;
 use crate::metadata::controller::Controller;
 use crate::metadata::image::ApplyError;
 use crate::metadata::record::{self, Endpoint, NodeId};
-use crate::net::{connection, listener};
+use crate::net::{listener, sweep};
 
 /// Who the broker is. The same on every shard.
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
     } else {
         shard.reached(Stage::Running).await;
         open_store(&shard).await?;
-        connection::start_sweep(&shard);
+        sweep::start_sweep(&shard);
         groups::start(&shard);
     }
     shard.reached(Stage::Closing).await;
@@ -115,7 +115,7 @@ async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError
         shard.mailbox().send(peer, Message::Open);
     }
     open_store(shard).await?;
-    connection::start_sweep(shard);
+    sweep::start_sweep(shard);
     groups::start(shard);
     let image = metadata_log::replay(shard).await?;
     let records = image.records();

@@ -56,6 +56,11 @@ impl Budget {
         self.shared.borrow().ledger.capacity_bytes
     }
 
+    /// Whether anybody waits for bytes.
+    pub fn is_contended(&self) -> bool {
+        !self.shared.borrow().ledger.queue.is_empty()
+    }
+
     /// Bytes that are reserved now.
     pub fn used_bytes(&self) -> usize {
         self.shared.borrow().ledger.used_bytes

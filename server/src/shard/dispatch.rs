@@ -4,7 +4,7 @@ use millrace_runtime::{Env, TaskClass};
 
 use super::mailbox::message::{CallId, Message, Reply, Request};
 use super::placement::ShardIndex;
-use super::{Shard, Stage, metadata_log, serve};
+use super::{Shard, Stage, metadata_log, read, serve};
 use crate::group::Token;
 
 /// Takes one message of `source` in.
@@ -46,9 +46,11 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
                 Reply::Append(serve::append(&shard, append, turn).await)
             });
         }
-        Request::Read(read) => answer(shard, caller, "read for a peer", TaskClass::Network, move |shard| async move {
-            Reply::Read(serve::read_for(&shard, caller.source, &read).await)
-        }),
+        Request::Read(request) => {
+            answer(shard, caller, "read for a peer", TaskClass::Network, move |shard| async move {
+                Reply::Read(read::read_for(&shard, caller.source, &request).await)
+            });
+        }
         Request::ListOffsets(list) => {
             answer(shard, caller, "offsets for a peer", TaskClass::Network, |shard| async move {
                 Reply::ListOffsets(serve::list_offsets(&shard, &list).await)
@@ -97,6 +99,10 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
             // Not in a task: entries are applied in the order in which they arrive.
             shard.apply(&entry).expect("the first shard has applied the entry to an equal image");
             shard.mailbox().send(caller.source, Message::Reply { call: caller.call, reply: Reply::Apply });
+        }
+        Request::FreeRoom => {
+            crate::net::sweep::close_slowest(shard);
+            shard.mailbox().send(caller.source, Message::Reply { call: caller.call, reply: Reply::FreeRoom });
         }
         Request::Drain => answer(shard, caller, "drain", TaskClass::Network, |shard| async move {
             shard.drain().await;

@@ -18,9 +18,9 @@ pub const CONNECTION_COUNT_MAX: usize = 1_000_000;
 /// Requests a connection may have received and not answered. One more stays in the socket.
 pub const PIPELINE_COUNT_MAX: usize = 128;
 
-/// Bytes of records that one Fetch answer carries, unless its first batch alone is larger (KIP-74). A client may ask for
-/// more; it asks again for the rest, and one slow client pins no more memory than this.
-pub const FETCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes of records that are read, and lent, at once. A larger answer consists of several such parts; each comes back as
+/// soon as its client has taken it.
+pub const READ_BYTES_MAX: usize = 1 << 20;
 
 /// How long a Fetch waits, whatever its client asks for. A client that has gone without a word, or behind a full pipeline,
 /// is noticed no sooner.

@@ -27,7 +27,7 @@ use super::mailbox::message::{
 };
 use super::placement::ShardIndex;
 use super::watch::Wait;
-use super::{LogSlice, Shard, limits, metadata_log, serve};
+use super::{LogSlice, Shard, limits, metadata_log, read, serve};
 use crate::group::request::{Answer as GroupAnswer, ListedGroup};
 
 /// The requests of one shard that wait at others.
@@ -79,7 +79,17 @@ impl<E: Env> Router<E> {
         (call, receiver)
     }
 
-    /// The same with a slot that ends with the answer.
+    /// Tells another shard to do something. False when too many requests are waiting: it is not told then.
+    pub fn try_tell(&self, owner: ShardIndex, request: Request) -> bool {
+        let slot = self.slots.try_reserve(1);
+        let is_told = slot.is_some();
+        if is_told {
+            drop(self.call_with(owner, request, slot));
+        }
+        is_told
+    }
+
+    /// The same as a call with a slot that ends with the answer.
     fn call_with(&self, owner: ShardIndex, request: Request, slot: Option<Slots>) -> OneshotReceiver<Answer<E>> {
         let (call, receiver) = self.expect_with(slot);
         self.mailbox.send(owner, Message::Request { call, request });
@@ -126,6 +136,8 @@ pub enum Answer<E: Env> {
     Propose(Result<Decision, ProposeError>),
     /// The records are in force on that shard.
     Apply,
+    /// That shard has looked for room.
+    FreeRoom,
     /// That shard has no connection left.
     Drain,
 }
@@ -144,6 +156,7 @@ impl<E: Env> Answer<E> {
             Reply::ListGroups(groups) => Self::ListGroups(groups),
             Reply::Propose(result) => Self::Propose(result),
             Reply::Apply => Self::Apply,
+            Reply::FreeRoom => Self::FreeRoom,
             Reply::Drain => Self::Drain,
         }
     }
@@ -157,18 +170,20 @@ pub struct ReadAnswer<E: Env> {
     pub pieces: Vec<Piece<E>>,
     /// Whether a watch was armed that will be heard of.
     pub is_watched: bool,
+    /// Whether there is more, and memory for no more: waiting brings nothing.
+    pub is_full: bool,
 }
 
 impl<E: Env> ReadAnswer<E> {
     fn receive(reply: ReadReply, mailbox: &Mailbox<E>) -> Self {
         let mut pieces = Vec::new();
-        if let Some(lent) = reply.lent {
+        for lent in reply.lent {
             let lease = Borrowed::claim(lent, mailbox.clone());
             pieces.extend((0..lease.piece_count()).map(|index| Piece::Lent { lease: lease.clone(), index }));
         }
         let partition_pieces: usize = reply.partitions.iter().flatten().map(|partition| partition.piece_count).sum();
         assert!(partition_pieces == pieces.len(), "every piece belongs to a partition");
-        Self { partitions: reply.partitions, pieces, is_watched: reply.is_watched }
+        Self { partitions: reply.partitions, pieces, is_watched: reply.is_watched, is_full: reply.is_full }
     }
 }
 
@@ -178,7 +193,7 @@ pub enum Piece<E: Env> {
     Own {
         /// The bytes.
         slice: LogSlice<E>,
-        /// Counts all bytes of the answer for as long as any of them is held.
+        /// Counts the bytes of this piece and its neighbours for as long as any of them is held.
         pin: Rc<Pin>,
     },
     /// In another shard's memory.
@@ -231,7 +246,7 @@ impl<E: Env> Shard<E> {
         wait: Option<&Wait<E>>,
     ) -> Result<ReadAnswer<E>, ShardGone> {
         if owner == self.index() {
-            return Ok(serve::read_own(self, &request, wait.map(Wait::event)).await);
+            return Ok(read::read_own(self, &request, wait.map(Wait::event)).await);
         }
         request.watch = wait.map(Wait::id);
         match self.router().call(owner, Request::Read(request)).await {

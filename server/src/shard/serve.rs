@@ -1,26 +1,22 @@
-//! What a shard does with its own logs when somebody asks, be it one of its connections or another shard.
+//! What a shard does with its own logs when somebody asks, be it one of its connections or another shard. Reading records
+//! is in [`super::read`].
 //!
 //! Appends are taken in the order in which they arrived: [`AppendTurn`] takes the place in line, [`append`] waits for it.
 //! Two Produce requests of one connection reach a log in the order in which the connection sent them, because each step on
 //! their way keeps order: the connection, the link, this line.
 
-use std::rc::Rc;
-
 use futures_util::{StreamExt, stream};
 use millrace_engine::model::{Offset, PartitionId};
-use millrace_engine::store::{ActiveProducer, EpochEnd, FirstBatch, ReadError, TimedOffset};
+use millrace_engine::store::{ActiveProducer, EpochEnd, ReadError, TimedOffset};
 use millrace_protocol::batch::{BatchView, Compression};
-use millrace_runtime::local::Event;
-use millrace_runtime::{Env, Tasks};
+use millrace_runtime::Env;
 
 use super::budget::{Budget, Turn};
 use super::mailbox::message::{
     Append, AppendRefusal, AppendedBatch, BatchPlace, DeleteRecords, DeleteTarget, EpochQuery, FoundOffset, Keys,
-    ListOffsets, OffsetPosition, OffsetQuery, Read, ReadPartition, ReadReply, ReplyWhen,
+    ListOffsets, OffsetPosition, OffsetQuery, ReplyWhen,
 };
-use super::placement::ShardIndex;
-use super::router::{Piece, ReadAnswer};
-use super::{LogSlice, Shard, keys, limits};
+use super::{Shard, keys, limits};
 
 /// A place in the line of appends.
 pub struct AppendTurn(Turn);
@@ -102,49 +98,6 @@ fn check<'f>(frame: &'f [u8], place: &BatchPlace) -> Result<BatchView<'f>, Appen
     Ok(batch)
 }
 
-/// Reads for a connection of this shard. `wait` is notified when more comes than was found.
-pub async fn read_own<E: Env>(shard: &Shard<E>, request: &Read, wait: Option<&WaitEvent>) -> ReadAnswer<E> {
-    let mut found = read(shard, request).await;
-    let mut is_watched = false;
-    if let Some(event) = wait
-        && found.is_wanting(request)
-    {
-        attach_to_logs(shard, &found, request, event);
-        is_watched = true;
-    }
-    let mut pieces = Vec::new();
-    if !found.slices.is_empty() {
-        match shard.leases().borrow().pin(found.bytes) {
-            Some(pin) => {
-                let own = |slice| Piece::Own { slice, pin: Rc::clone(&pin) };
-                pieces.extend(std::mem::take(&mut found.slices).into_iter().map(own));
-            }
-            None => found.withhold_records(),
-        }
-    }
-    ReadAnswer { partitions: found.partitions, pieces, is_watched: is_watched && !found.is_starved }
-}
-
-/// Reads for another shard: the memory found is lent.
-pub async fn read_for<E: Env>(shard: &Shard<E>, source: ShardIndex, request: &Read) -> ReadReply {
-    let mut found = read(shard, request).await;
-    let mut lent = None;
-    if !found.slices.is_empty() {
-        match shard.leases().borrow_mut().lend(std::mem::take(&mut found.slices)) {
-            Ok(memory) => lent = Some(memory),
-            Err(_) => found.withhold_records(),
-        }
-    }
-    let mut is_watched = false;
-    if let Some(watch) = request.watch
-        && found.is_wanting(request)
-        && !found.is_starved
-    {
-        is_watched = shard.watches().arm(source, watch, |event| attach_to_logs(shard, &found, request, event));
-    }
-    ReadReply { partitions: found.partitions, lent, is_watched }
-}
-
 /// Answers questions about offsets, in order.
 pub async fn list_offsets<E: Env>(
     shard: &Shard<E>,
@@ -191,82 +144,6 @@ pub async fn active_producers<E: Env>(
         results.push(shard.store().active_producers(*id).await);
     }
     results
-}
-
-/// The event of a wait, as [`millrace_engine::store::Store::watch`] takes it.
-pub type WaitEvent = Rc<Event>;
-
-struct Found<S> {
-    partitions: Vec<Result<ReadPartition, ReadError>>,
-    slices: Vec<S>,
-    bytes: usize,
-    /// Whether there is something to read and only the memory for it is missing. A watch would not see that change.
-    is_starved: bool,
-}
-
-impl<S> Found<S> {
-    /// Whether the reader would rather wait than have this.
-    fn is_wanting(&self, request: &Read) -> bool {
-        self.bytes < request.bytes_wanted && self.partitions.iter().all(Result::is_ok)
-    }
-
-    /// Gives nothing, because others took the room while this read waited for the disk.
-    fn withhold_records(&mut self) {
-        self.slices.clear();
-        self.bytes = 0;
-        self.is_starved = true;
-        for partition in self.partitions.iter_mut().flatten() {
-            partition.piece_count = 0;
-            partition.bytes = 0;
-        }
-    }
-}
-
-/// Reads within the request's limits and the room there is for answers.
-async fn read<E: Env>(shard: &Shard<E>, request: &Read) -> Found<LogSlice<E>> {
-    let partitions = Vec::with_capacity(request.partitions.len());
-    let mut found = Found { partitions, slices: Vec::new(), bytes: 0, is_starved: false };
-    let mut first = request.first;
-    for (index, position) in request.partitions.iter().enumerate() {
-        if index % limits::READ_PARTITIONS_PER_YIELD == limits::READ_PARTITIONS_PER_YIELD - 1 {
-            shard.env().tasks().yield_now().await;
-        }
-        let room_bytes = shard.leases().borrow().room_bytes().saturating_sub(found.bytes);
-        let wanted_bytes = position.bytes_max.min(request.bytes_max.saturating_sub(found.bytes));
-        let bytes_max = wanted_bytes.min(room_bytes);
-        let read = match shard.store().read(position.partition, position.offset, bytes_max, first).await {
-            Ok(read) => read,
-            Err(error) => {
-                found.partitions.push(Err(error));
-                continue;
-            }
-        };
-        // The first batch may exceed every limit but this one: memory that cannot be held cannot be sent.
-        let is_held = read.bytes <= room_bytes;
-        let bytes = if is_held { read.bytes } else { 0 };
-        let slices = if is_held { read.slices } else { Vec::new() };
-        let has_more = position.offset < read.offsets.high_watermark;
-        found.is_starved |= bytes == 0 && has_more && (!is_held || bytes_max < wanted_bytes);
-        if bytes > 0 {
-            first = FirstBatch::WithinLimit;
-        }
-        found.bytes += bytes;
-        found.partitions.push(Ok(ReadPartition { piece_count: slices.len(), bytes, offsets: read.offsets }));
-        found.slices.extend(slices);
-    }
-    found
-}
-
-/// Has `event` notified when any log that was read grows past what was seen of it; at once if one has already.
-fn attach_to_logs<E: Env>(shard: &Shard<E>, found: &Found<LogSlice<E>>, request: &Read, event: &WaitEvent) {
-    let mut has_grown = false;
-    for (position, partition) in request.partitions.iter().zip(&found.partitions) {
-        let Ok(partition) = partition else { continue };
-        has_grown |= shard.store().watch(position.partition, partition.offsets.high_watermark, event);
-    }
-    if has_grown {
-        event.notify();
-    }
 }
 
 /// Moves a log's start to `before`, or to the high watermark; gives where it starts then. A start behind it stays.

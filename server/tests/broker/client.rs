@@ -91,6 +91,16 @@ impl<E: Env> Client<E> {
         self.receive(R::API_KEY, version).await.expect("the broker answers")
     }
 
+    /// Whether the broker still listens.
+    pub(crate) async fn is_heard(&self) -> bool {
+        self.connection.send_vectored(&[IoSlice::new(&[0])]).await.is_ok()
+    }
+
+    /// Throws at most so many bytes of what the broker sends away; false when it has closed.
+    pub(crate) async fn discard(&self, bytes_max: usize) -> bool {
+        self.connection.receive(&mut vec![0; bytes_max]).await.is_ok_and(|received_bytes| received_bytes > 0)
+    }
+
     pub(crate) fn close(&self) {
         self.connection.shutdown();
     }

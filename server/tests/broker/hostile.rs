@@ -10,8 +10,8 @@ use millrace_protocol::messages::api_versions::ApiVersionsResponse;
 use millrace_protocol::messages::metadata::MetadataRequest;
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
-use millrace_runtime::sim::{DiskConfig, World, WorldConfig};
-use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
+use millrace_runtime::sim::{DiskConfig, SimEnv, World, WorldConfig};
+use millrace_runtime::{Clock, Env, Moment, TaskClass, TaskHandle, Tasks};
 
 use crate::client::{Client, batch, fetch_request, produce_request};
 use crate::start::{Running, client_env};
@@ -163,5 +163,142 @@ fn an_append_that_nobody_waits_for_is_answered_before_the_shards_part() {
             env.clock().sleep(Duration::from_micros(step * 50)).await;
             broker.stop().await;
         }
+    });
+}
+
+/// Produces, a Fetch and metadata requests, all in one send with something that ends the connection behind them.
+#[test]
+fn a_request_that_breaks_the_protocol_does_not_take_earlier_answers_with_it() {
+    let endings: &[&[u8]] = &[
+        // An API that is not served; a Metadata body that ends too early; a length that makes no sense.
+        b"\0\0\0\x0a\x03\xe7\0\0\0\0\0\0\xff\xff",
+        b"\0\0\0\x0a\0\x03\0\x01\0\0\0\0\xff\xff",
+        b"\xff\xff\xff\xff",
+    ];
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let env = client_env(world);
+        Client::connect(&env, broker.address).await.make_topic("weather").await;
+        for ending in endings {
+            let mut client = Client::connect(&env, broker.address).await;
+            let large = batch(&[&vec![b'x'; 30_000]]);
+            let mut writer = Writer::new();
+            client.push(&mut writer, 1, &MetadataRequest { topics: None, ..MetadataRequest::default() });
+            client.push(&mut writer, 12, &fetch_request("weather", &[(0, 0), (1, 0)], 0, 1));
+            for _ in 0..3 {
+                client.push(&mut writer, 9, &produce_request("weather", &[(0, &large), (1, &large)], -1));
+            }
+            let mut bytes = writer.bytes().to_vec();
+            bytes.extend_from_slice(ending);
+            // What comes behind is not even looked at.
+            bytes.extend_from_slice(&[7; 1000]);
+            client.send(&bytes).await;
+            assert!(client.receive(ApiKey::Metadata, 1).await.is_some(), "{ending:?}");
+            assert!(client.receive(ApiKey::Fetch, 12).await.is_some(), "{ending:?}");
+            for _ in 0..3 {
+                let answer = client.receive(ApiKey::Produce, 9).await.expect("what came before is answered");
+                let response: ProduceResponse<'_> = answer.decode(9);
+                assert!(response.responses[0].partition_responses.iter().all(|result| result.error_code == 0));
+            }
+            assert!(client.receive(ApiKey::Metadata, 1).await.is_none(), "and then the connection is closed");
+        }
+        broker.stop().await;
+    });
+}
+
+/// A small broker: requests of one shard have 8 MiB.
+const SMALL: &[&str] = &["num.partitions=4", "millrace.memory.bytes=64MiB"];
+
+/// Has clients declare 4 MiB each, send `first_bytes`, and then a byte a second for as long as the broker listens.
+async fn start_dribblers(env: &SimEnv, broker: &Running, count: usize, first_bytes: usize) {
+    for _ in 0..count {
+        let client = Client::connect(env, broker.address).await;
+        let own = env.clone();
+        env.tasks().spawn(TaskClass::Network, async move {
+            client.send(&(4_i32 << 20).to_be_bytes()).await;
+            client.send(&vec![0; first_bytes]).await;
+            while client.is_heard().await {
+                own.clock().sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+    env.clock().sleep(Duration::from_secs(1)).await;
+}
+
+#[test]
+fn clients_that_declare_much_and_send_little_hold_nobody_up() {
+    each_seed(async |world| {
+        let broker = Running::start(world, SMALL).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        start_dribblers(&env, &broker, 20, 100).await;
+        let before = env.clock().now();
+        client.produce("weather", 0, &vec![b'x'; 900_000]).await;
+        let waited = env.clock().now() - before;
+        assert!(waited < Duration::from_secs(1), "{waited:?}");
+        client.close();
+        broker.stop().await;
+    });
+}
+
+#[test]
+fn clients_that_send_slowly_are_closed_when_others_wait_for_their_memory() {
+    each_seed(async |world| {
+        let broker = Running::start(world, SMALL).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        // Four on each shard, of which two have memory and two are in line.
+        start_dribblers(&env, &broker, 8, 100_000).await;
+        let before = env.clock().now();
+        client.produce("weather", 0, &vec![b'x'; 900_000]).await;
+        let waited = env.clock().now() - before;
+        assert!(waited < Duration::from_secs(20), "{waited:?}");
+        client.close();
+        broker.stop().await;
+    });
+}
+
+/// Many more slow readers than the leases have room for, on both shards; some take nothing, some a little.
+#[test]
+fn slow_readers_make_room_for_others() {
+    each_seed(async |world| {
+        let broker = Running::start(world, SMALL).await;
+        let env = client_env(world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        for partition in 0..4 {
+            for _ in 0..3 {
+                client.produce("weather", partition, &vec![b'x'; 300_000]).await;
+            }
+        }
+        let request = fetch_request("weather", &[(0, 0), (1, 0), (2, 0), (3, 0)], 30_000, 1);
+        for number in 0..30 {
+            let mut slow = Client::connect(&env, broker.address).await;
+            let mut writer = Writer::new();
+            slow.push(&mut writer, 12, &request);
+            slow.send(writer.bytes()).await;
+            let own = env.clone();
+            env.tasks().spawn(TaskClass::Network, async move {
+                // A connection that nobody reads from stays open for as long as this task.
+                while own.clock().now() < Moment::default() + Duration::from_mins(10) {
+                    own.clock().sleep(Duration::from_secs(1)).await;
+                    if number % 2 == 0 && !slow.discard(1000).await {
+                        return;
+                    }
+                }
+            });
+        }
+        env.clock().sleep(Duration::from_millis(100)).await;
+        let before = env.clock().now();
+        for partition in 0..4 {
+            let request = fetch_request("weather", &[(partition, 0)], 30_000, 1);
+            assert!(!client.fetch(&request).await[0].is_empty(), "partition {partition} has records");
+        }
+        let waited = env.clock().now() - before;
+        assert!(waited < Duration::from_secs(20), "{waited:?}");
+        client.close();
+        broker.stop().await;
     });
 }

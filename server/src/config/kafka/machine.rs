@@ -69,17 +69,7 @@ pub(super) const AREAS: &[Area] = &[
     },
     Area {
         class: Class::WithoutEffect,
-        reason: "Every Fetch is a full one.",
-        keys: &[KafkaKey::int("max.incremental.fetch.session.cache.slots", Some("1000"))],
-    },
-    Area {
-        class: Class::WithoutEffect,
-        reason: "An answer carries at most 1 MiB of records, or one batch.",
-        keys: &[KafkaKey::int("fetch.max.bytes", Some("57671680"))],
-    },
-    Area {
-        class: Class::WithoutEffect,
-        reason: "DescribeTopicPartitions is not served.",
+        reason: "DescribeTopicPartitions answers with at most 2,000 partitions.",
         keys: &[KafkaKey::int("max.request.partition.size.limit", Some("2000"))],
     },
     Area {

@@ -57,6 +57,24 @@ pub const ROWS: &[Row] = &[
               for requests allows; a value that was set and does not fit stops the start.",
     },
     Row {
+        key: Key::FetchBytesMax,
+        name: "fetch.max.bytes",
+        kind: Kind::Bytes { min: KIB, max: 2 * GIB - 1 },
+        default: "57671680",
+        change: Change::Restart,
+        doc: "Most bytes of records in the answer to a Fetch, save for one batch that is larger. An answer takes at most an \
+              eighth of what is free of each shard's memory for answers, and so may be smaller.",
+    },
+    Row {
+        key: Key::FetchSessionCountMax,
+        name: "max.incremental.fetch.session.cache.slots",
+        kind: Kind::Number { min: 0, max: 2_147_483_647 },
+        default: "1000",
+        change: Change::Restart,
+        doc: "Incremental fetch sessions of the whole broker; each shard keeps an equal part, rounded up. What a shard's \
+              sessions take is bounded by memory besides. 0 has every Fetch say everything.",
+    },
+    Row {
         key: Key::NodeId,
         name: "node.id",
         kind: Kind::Number { min: 0, max: 2_147_483_647 },

@@ -3,30 +3,30 @@
 use millrace_engine::model::Offset;
 use millrace_engine::store::FirstBatch;
 use millrace_protocol::error_code::ErrorCode;
-use millrace_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
-use millrace_protocol::wire::Uuid;
+use millrace_protocol::messages::fetch::FetchRequest;
 use millrace_runtime::Env;
 
 use super::super::Context;
 use super::super::authorizer::{Operation, Resource};
 use super::super::lookup::{TopicRef, check_epoch, find_led, find_topic};
 use super::SHARE_BYTES_MIN;
+use crate::fetch_session::{FetchPosition, TopicKey, Wanted};
 use crate::metadata::Image;
 use crate::metadata::image::Topic;
-use crate::shard::limits;
 use crate::shard::mailbox::message::{Read, ReadPosition};
 use crate::shard::placement::ShardIndex;
 use crate::shard::router::ReadAnswer;
 
 /// A Fetch in terms of partitions and owners.
 pub(super) struct Plan {
-    /// One for each partition, in the order of the request.
+    /// One for each partition that is wanted, in its order.
     pub(super) slots: Vec<Slot>,
     groups: Vec<Group>,
     /// Most bytes of all partitions together.
     pub(super) bytes_max: usize,
     /// Bytes with which the request is answered at once.
     bytes_wanted: usize,
+    /// Whether a partition has an error that the client should hear at once.
     has_error: bool,
 }
 
@@ -46,19 +46,25 @@ pub(super) struct Group {
 }
 
 impl Plan {
-    pub(super) fn new<E: Env>(context: &Context<'_, E>, request: &FetchRequest<'_>) -> Self {
+    pub(super) fn new<E: Env>(context: &Context<'_, E>, request: &FetchRequest<'_>, wanted: &[Wanted]) -> Self {
         let image = context.shard.image();
-        let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0).min(limits::FETCH_BYTES_MAX);
-        let mut plan = Self { slots: Vec::new(), groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
-        for topic in &request.topics {
-            let found = check_topic(context, &image, request, topic);
-            for partition in &topic.partitions {
-                match found.and_then(|topic| check_partition(context, topic, partition)) {
-                    Ok((owner, position)) => plan.add(owner, position),
-                    Err(error) => {
-                        plan.slots.push(Slot::Refused(error));
-                        plan.has_error = true;
-                    }
+        let bytes_max =
+            usize::try_from(request.max_bytes).unwrap_or(0).min(context.shard.broker().config.fetch.bytes_max);
+        let slots = Vec::with_capacity(wanted.len());
+        let mut plan = Self { slots, groups: Vec::new(), bytes_max, bytes_wanted: 0, has_error: false };
+        // Partitions of one topic mostly follow each other.
+        let mut last_topic: Option<(&TopicKey, _)> = None;
+        for Wanted { key, position } in wanted {
+            let found = match last_topic {
+                Some((topic, found)) if *topic == key.topic => found,
+                _ => check_topic(context, &image, request, &key.topic),
+            };
+            last_topic = Some((&key.topic, found));
+            match found.and_then(|topic| check_partition(context, topic, key.partition, *position)) {
+                Ok((owner, position)) => plan.add(owner, position),
+                Err(error) => {
+                    plan.slots.push(Slot::Refused(error));
+                    plan.has_error |= !may_be_waited_for(error);
                 }
             }
         }
@@ -97,8 +103,12 @@ impl Plan {
         !self.has_error && !self.groups.is_empty() && self.bytes_wanted > 0
     }
 
-    /// Whether these answers need not wait for more: enough bytes, or an error that the client should hear.
+    /// Whether these answers need not wait for more: enough bytes, as many as there is memory for, or an error that the
+    /// client should hear.
     pub(super) fn is_satisfied<E: Env>(&self, answers: &[ReadAnswer<E>]) -> bool {
+        if answers.iter().any(|answer| answer.is_full) {
+            return true;
+        }
         let mut bytes = 0;
         for result in answers.iter().flat_map(|answer| &answer.partitions) {
             match result {
@@ -110,21 +120,36 @@ impl Plan {
     }
 }
 
+/// Whether the other partitions are waited for all the same. A client that keeps asking for what is not there, or is not
+/// its to read, would otherwise ask again and again without a pause (Kafka's broker waits then, too).
+fn may_be_waited_for(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId | ErrorCode::TopicAuthorizationFailed
+    )
+}
+
 fn check_topic<'i, E: Env>(
     context: &Context<'_, E>,
     image: &'i Image,
     request: &FetchRequest<'_>,
-    topic: &FetchTopic<'_>,
+    topic: &TopicKey,
 ) -> Result<&'i Topic, ErrorCode> {
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Nothing is replicated yet, so nobody is a replica.
         return Err(ErrorCode::ReplicaNotAvailable);
     }
-    if topic.topic_id == Uuid::ZERO && !context.allows(Operation::Read, Resource::Topic(topic.topic)) {
-        return Err(ErrorCode::TopicAuthorizationFailed);
-    }
-    let by_id = context.head.version >= BY_ID_FROM;
-    let found = find_topic(image, if by_id { TopicRef::Id(topic.topic_id) } else { TopicRef::Name(topic.topic) })?;
+    let topic = match topic {
+        TopicKey::Name(name) => {
+            // Before it is looked up: whether it is there is not for everybody to know.
+            if !context.allows(Operation::Read, Resource::Topic(name)) {
+                return Err(ErrorCode::TopicAuthorizationFailed);
+            }
+            TopicRef::Name(name)
+        }
+        TopicKey::Id(id) => TopicRef::Id(*id),
+    };
+    let found = find_topic(image, topic)?;
     if context.allows(Operation::Read, Resource::Topic(&found.name)) {
         Ok(found)
     } else {
@@ -135,16 +160,15 @@ fn check_topic<'i, E: Env>(
 fn check_partition<E: Env>(
     context: &Context<'_, E>,
     topic: &Topic,
-    partition: &FetchPartition,
+    index: i32,
+    position: FetchPosition,
 ) -> Result<(ShardIndex, ReadPosition), ErrorCode> {
-    let led = find_led(topic, partition.partition, context.shard.broker().node())?;
-    check_epoch(led, partition.current_leader_epoch)?;
-    if partition.fetch_offset < 0 {
+    let led = find_led(topic, index, context.shard.broker().node())?;
+    check_epoch(led, position.leader_epoch)?;
+    if position.offset < 0 {
         return Err(ErrorCode::OffsetOutOfRange);
     }
-    let bytes_max = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
-    let offset = Offset::new(partition.fetch_offset);
+    let bytes_max = usize::try_from(position.bytes_max).unwrap_or(0);
+    let offset = Offset::new(position.offset);
     Ok((context.shard.owner(led.id), ReadPosition { partition: led.id, offset, bytes_max }))
 }
-
-pub(super) const BY_ID_FROM: i16 = 13;

@@ -9,6 +9,7 @@ use millrace_runtime::sim::{SimConnection, SimEnv, World, WorldConfig};
 use millrace_runtime::{Listener, Net, Random, TaskClass, TaskHandle, Tasks};
 
 use super::*;
+use millrace_runtime::Moment;
 
 const BYTES_MAX: usize = 1 << 20;
 

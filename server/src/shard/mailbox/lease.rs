@@ -125,6 +125,12 @@ impl<S: Lendable> LeaseTable<S> {
         self.lease_bytes_max - self.lease_bytes - self.pinned_bytes.get()
     }
 
+    /// Bytes that one answer may take: a part of the room there is, so that answers become smaller as readers become
+    /// slower, and those that come later still find some.
+    pub fn share_bytes(&self) -> usize {
+        (self.room_bytes() / SHARE_DIVISOR).max(SHARE_BYTES_MIN)
+    }
+
     /// Leases that are out.
     pub fn lease_count(&self) -> usize {
         self.slots.len() - self.slots_free.len()
@@ -248,6 +254,11 @@ impl<R: ReturnLease> Drop for Inner<R> {
     }
 }
 
+/// One answer takes at most this part of the room,
+const SHARE_DIVISOR: usize = 8;
+/// or this much, if there is so much: in small parts it would be asked for all the more often.
+const SHARE_BYTES_MIN: usize = 1 << 20;
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -318,6 +329,17 @@ mod tests {
         table.take_back(first.id);
         table.take_back(second.id);
         assert_eq!(table.room_bytes(), 8);
+    }
+
+    #[test]
+    fn a_share_becomes_smaller_with_the_room() {
+        let mut table = LeaseTable::<Memory>::new(OWNER, 2, 64 << 20);
+        assert_eq!(table.share_bytes(), 8 << 20);
+        let pins = [table.pin(32 << 20).unwrap(), table.pin(28 << 20).unwrap()];
+        assert_eq!((table.room_bytes(), table.share_bytes()), (4 << 20, 1 << 20));
+        drop(pins);
+        table = LeaseTable::new(OWNER, 2, 5);
+        assert_eq!(table.share_bytes(), 1 << 20, "what there is bounds it besides");
     }
 
     #[test]

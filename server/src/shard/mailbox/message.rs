@@ -123,6 +123,8 @@ pub enum Request {
     },
     /// Apply a durable entry of the metadata log. Only from the first shard.
     Apply(Entry),
+    /// Close a connection that keeps other shards' memory for long, if there is one.
+    FreeRoom,
     /// Finish the connections' requests and close them.
     Drain,
 }
@@ -151,6 +153,8 @@ pub enum Reply {
     Propose(Result<Decision, ProposeError>),
     /// The image is in force on this shard.
     Apply,
+    /// It was looked for.
+    FreeRoom,
     /// No connection is left.
     Drain,
 }
@@ -344,10 +348,12 @@ pub struct ReadPosition {
 pub struct ReadReply {
     /// One result per partition, in order.
     pub partitions: Vec<Result<ReadPartition, ReadError>>,
-    /// The memory of all results, one after the other; `None` when nothing was found.
-    pub lent: Option<Lent>,
+    /// The memory of all results, one after the other, in parts that come back on their own.
+    pub lent: Vec<Lent>,
     /// Whether the watch was armed and will be heard of.
     pub is_watched: bool,
+    /// Whether there is more, and memory for no more: waiting brings nothing.
+    pub is_full: bool,
 }
 
 /// What was found in one partition.

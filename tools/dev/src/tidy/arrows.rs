@@ -103,10 +103,19 @@ const MODULES: &[(&str, &str, &[&str])] = &[
     ("server/src/", "identity", &[]),
     // What makes up a shard knows each other: a connection hands requests to the handlers' table, a handler acts on its
     // shard, and the shard holds its connections.
-    ("server/src/", "handlers", &["config", "group", "metadata", "metrics", "net", "partition", "shard", "txn"]),
-    ("server/src/", "net", &["config", "handlers", "metrics", "shard"]),
-    ("server/src/", "shard", &["config", "group", "handlers", "identity", "metadata", "metrics", "net", "partition"]),
+    (
+        "server/src/",
+        "handlers",
+        &["config", "fetch_session", "group", "metadata", "metrics", "net", "partition", "shard", "txn"],
+    ),
+    ("server/src/", "net", &["config", "fetch_session", "handlers", "metrics", "shard"]),
+    (
+        "server/src/",
+        "shard",
+        &["config", "fetch_session", "group", "handlers", "identity", "metadata", "metrics", "net", "partition"],
+    ),
     // Pure state below them: what they ask for, never the other way.
+    ("server/src/", "fetch_session", &[]),
     ("server/src/", "group", &["config", "metadata", "partition"]),
     ("server/src/", "txn", &["config", "metadata", "partition"]),
     ("server/src/", "partition", &["config", "metadata", "replication"]),
