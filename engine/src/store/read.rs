@@ -73,7 +73,11 @@ impl<E: Env> Store<E> {
                 None => Err(GatherError::Changed),
             };
             match found {
-                Ok(Some((slices, bytes))) => return Ok(Read { slices, bytes, offsets }),
+                Ok(Some((slices, bytes))) => {
+                    log.borrow_mut().traffic.note_read(bytes);
+                    self.inner.counters.note_read(bytes);
+                    return Ok(Read { slices, bytes, offsets });
+                }
                 // Compaction may have left nothing of the offset, or of anything behind it in this segment.
                 Ok(None) => {}
                 Err(GatherError::Failed(error)) => return Err(error),
