@@ -3,9 +3,10 @@
 //! Modules in reading order. `config` says what the broker is to be; `machine` and `preflight` what it stands on; `lock`
 //! and `identity` whose data directory it is; `run` puts them together and hands over to the shards. `metadata` is the
 //! cluster's table of brokers and topics, pure. A request's way: `net` receives it, `handlers` turn it into questions to
-//! the shards that own what it is about, `shard` asks them and answers them.
+//! the shards that own what it is about, `shard` asks them and answers them. `metrics` is what they count, and `admin` shows it.
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod banner;
 pub mod config;
 pub mod group;
@@ -14,6 +15,7 @@ pub mod lock;
 pub mod logging;
 pub mod machine;
 pub mod metadata;
+pub mod metrics;
 pub mod preflight;
 pub mod run;
 pub mod signals;

@@ -7,7 +7,7 @@
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
 //! answer, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
 //! first shard, and [`reconcile`] makes every shard's logs follow; [`groups`] drives
-//! the consumer groups; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
+//! the consumer groups; [`producer_ids`] hands out ids; [`observe`] tells how it all is; [`boot`] starts and stops it.
 
 pub mod placement;
 
@@ -24,6 +24,7 @@ pub mod watch;
 pub mod dispatch;
 pub mod groups;
 pub mod metadata_log;
+pub mod observe;
 pub mod producer_ids;
 pub mod reconcile;
 
@@ -56,6 +57,7 @@ use crate::metadata::Image;
 use crate::metadata::image::ApplyError;
 use crate::metadata::record::Entry;
 use crate::metadata::topic_config::Defaults;
+use crate::metrics::counters::Counters;
 use crate::net::connection::Connections;
 use crate::net::listener::Acceptor;
 
@@ -81,6 +83,7 @@ struct Inner<E: Env> {
     request_budget: Budget,
     key_search: KeySearch,
     connections: Connections<E>,
+    counters: Counters,
     producer_ids: ProducerIds,
     groups: Groups<E>,
     authorizer: Authorizer,
@@ -132,6 +135,7 @@ impl<E: Env> Shard<E> {
             request_budget: Budget::new(budgets.requests),
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
+            counters: Counters::default(),
             producer_ids: ProducerIds::default(),
             groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
@@ -225,6 +229,11 @@ impl<E: Env> Shard<E> {
     /// The connections this shard serves.
     pub fn connections(&self) -> &Connections<E> {
         &self.inner.connections
+    }
+
+    /// What the shard counts of requests and connections.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     /// Producer ids that this shard may give away.

@@ -26,6 +26,8 @@ pub enum Key {
     ConnectionIdleMax,
     /// `socket.request.max.bytes`
     RequestBytesMax,
+    /// `admin.listener`
+    AdminListener,
     /// `node.id`
     NodeId,
     /// `log.dirs`

@@ -27,11 +27,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use millrace_protocol::api_key::ApiKey;
-use millrace_protocol::frame::encode_unsupported_api_versions;
+use millrace_protocol::frame::{LENGTH_BYTES, encode_unsupported_api_versions};
 use millrace_protocol::header::{HeadError, RequestHead};
 use millrace_protocol::wire::{DecodeError, EncodeError, Reader};
 use millrace_runtime::local::Event;
-use millrace_runtime::{Clock, Connection, Env, Net, TaskClass};
+use millrace_runtime::{Clock, Connection, Env, Moment, Net, TaskClass};
 use thiserror::Error;
 
 use super::frame::{FrameReader, Progress, ReceiveEnd, Request};
@@ -147,6 +147,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         is_serving: Cell::new(false),
     };
     let live = Rc::new(live);
+    shard.counters().accepted.add(1);
     let connections = shard.connections();
     let number = connections.number_next.get();
     connections.number_next.set(number + 1);
@@ -183,7 +184,11 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
             live.changed.changed(version).await;
             continue;
         }
-        let received = reader.receive(&live.progress, |request| live.inbox.borrow_mut().push_back(request)).await;
+        let take_in = |request: Request| {
+            shard.counters().received_bytes.add_bytes(LENGTH_BYTES + request.frame.len());
+            live.inbox.borrow_mut().push_back(request);
+        };
+        let received = reader.receive(&live.progress, take_in).await;
         live.changed.notify();
         if let Err(end) = received {
             break end;
@@ -197,7 +202,10 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
     match end {
         ReceiveEnd::Closed => tracing::debug!(%peer, "connection closed by the client"),
         ReceiveEnd::Truncated | ReceiveEnd::Io(_) => tracing::debug!(%peer, %end, "connection lost"),
-        ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => tracing::warn!(%peer, %end, "connection closed"),
+        ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => {
+            shard.counters().refused.add(1);
+            tracing::warn!(%peer, %end, "connection closed");
+        }
     }
     live.client.end();
     live.changed.notify();
@@ -209,7 +217,10 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
         let peer = live.socket.peer_address();
         match close {
             Close::Io(_) | Close::ShardGone(_) => tracing::debug!(%peer, %close, "connection lost"),
-            _ => tracing::warn!(%peer, %close, "connection closed"),
+            _ => {
+                shard.counters().refused.add(1);
+                tracing::warn!(%peer, %close, "connection closed");
+            }
         }
     }
     live.socket.shutdown();
@@ -245,17 +256,18 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
                 if produces.len() == limits::PIPELINE_COUNT_MAX
                     && let Some(produce) = produces.pop_front()
                 {
-                    produce.await?.encode(&mut outgoing)?;
+                    encode_produce(shard, &mut outgoing, &produce.await?)?;
                 }
                 continue;
             }
             while let Some(produce) = produces.pop_front() {
-                produce.await?.encode(&mut outgoing)?;
+                encode_produce(shard, &mut outgoing, &produce.await?)?;
             }
             let head = match head {
                 Head::Served(head) => head,
                 Head::UnsupportedApiVersions { correlation_id } => {
                     encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
+                    note_answer(shard, ApiKey::ApiVersions, request.received_at, 1);
                     continue;
                 }
             };
@@ -263,14 +275,14 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
                 send(shard, live, &mut outgoing).await?;
             }
             let context = Context { shard, client: &live.client, head, frame: &request.frame };
-            handlers::serve(&context, &mut outgoing).await?;
+            answer(&context, &mut outgoing, request.received_at).await?;
             continue;
         }
 
         // Everything received has been started. What is finished leaves together.
         while let Some(finished) = produces.front_mut().and_then(FutureExt::now_or_never) {
             produces.pop_front();
-            finished?.encode(&mut outgoing)?;
+            encode_produce(shard, &mut outgoing, &finished?)?;
         }
         if outgoing.bytes() > 0 {
             send(shard, live, &mut outgoing).await?;
@@ -280,7 +292,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             let received = std::pin::pin!(live.changed.changed(version));
             if let Either::Left((finished, _)) = select(front, received).await {
                 produces.pop_front();
-                finished?.encode(&mut outgoing)?;
+                encode_produce(shard, &mut outgoing, &finished?)?;
             }
             continue;
         }
@@ -296,6 +308,38 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         let (received, draining) = (live.changed.changed(version), shard.reached(Stage::Draining));
         select(std::pin::pin!(received), std::pin::pin!(draining)).await;
     }
+}
+
+/// Answers any request but Produce.
+async fn answer<E: Env>(
+    context: &Context<'_, E>,
+    outgoing: &mut Outgoing<E>,
+    received_at: Moment,
+) -> Result<(), Close> {
+    let error_count = outgoing.writer().error_count();
+    handlers::serve(context, outgoing).await?;
+    let error_count = outgoing.writer().error_count() - error_count;
+    note_answer(context.shard, context.head.api_key, received_at, error_count);
+    Ok(())
+}
+
+/// Encodes the answer to a Produce request.
+fn encode_produce<E: Env>(
+    shard: &Shard<E>,
+    outgoing: &mut Outgoing<E>,
+    finished: &produce::Finished,
+) -> Result<(), Close> {
+    let error_count = outgoing.writer().error_count();
+    finished.encode(outgoing)?;
+    let error_count = outgoing.writer().error_count() - error_count;
+    note_answer(shard, ApiKey::Produce, finished.received_at(), error_count);
+    Ok(())
+}
+
+/// Counts a request whose answer is ready to be sent.
+fn note_answer<E: Env>(shard: &Shard<E>, api: ApiKey, received_at: Moment, error_count: u64) {
+    let time = shard.env().clock().now() - received_at;
+    shard.counters().note_request(api, time, error_count);
 }
 
 /// The next request that may be started now.
@@ -325,6 +369,7 @@ async fn send<E: Env>(shard: &Shard<E>, live: &Live<E>, outgoing: &mut Outgoing<
     let note = || live.progress.sent_at.set(shard.env().clock().now());
     note();
     live.progress.is_sending.set(true);
+    shard.counters().sent_bytes.add_bytes(outgoing.bytes());
     let sent = outgoing.send(&live.socket, note).await;
     live.progress.is_sending.set(false);
     sent

@@ -8,6 +8,7 @@ mod configs;
 mod full_disk;
 mod groups;
 mod hostile;
+mod observed;
 mod retention;
 mod start;
 
