@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::config::keys::Key;
 use crate::config::{Config, StoreSettings, Value};
 use crate::identity::Identity;
-use crate::preflight::Finding;
+use crate::preflight::{Finding, Level};
 
 /// The banner. `admin` is where metrics and health are answered. `findings` are said last but one, because they are what should be read.
 pub fn banner(config: &Config, identity: &Identity, admin: Option<SocketAddr>, findings: &[Finding]) -> String {
@@ -34,7 +34,11 @@ pub fn banner(config: &Config, identity: &Identity, admin: Option<SocketAddr>, f
     line("memory", &config.shards.memory.to_string());
     line("flush", &flush_policy(config));
     for finding in findings {
-        line("will hurt", &finding.to_string());
+        let level = match finding.level {
+            Level::Stops => "will stop",
+            Level::Hurts => "will hurt",
+        };
+        line(level, &finding.to_string());
     }
     let port = config.net.listeners.first().map_or(0, |listener| listener.bind.port());
     let address = config.net.listeners.first().map_or(String::new(), |listener| listener.advertised_host.clone());
@@ -85,7 +89,7 @@ mod tests {
     fn the_banner_says_what_it_must() {
         let config = check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
         let identity = Identity { cluster_id: crate::identity::ClusterId::from_random(1), node_id: 1 };
-        let finding = Finding { what: "rain".into(), why: "wet", mend: "umbrella".into() };
+        let finding = Finding { level: Level::Hurts, what: "rain".into(), why: "wet", mend: "umbrella".into() };
         let text = banner(&config, &identity, config.admin.bind, &[finding]);
         for expected in [
             "AAAAAAAAAAAAAAAAAAAAAQ",

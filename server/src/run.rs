@@ -107,7 +107,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     };
     signals::watch(on_stop).map_err(environment("cannot watch for signals".to_owned()))?;
 
-    let findings = preflight::judge(&start.machine, &start.config, &start.descriptors);
+    let findings = preflight::judge(&start.machine, &start.config, Ok(&start.descriptors));
     let admin = start.config.admin.bind.map(bind_admin).transpose()?;
     let text = banner::banner(&start.config, &start.identity, admin.as_ref().map(admin::Bound::address), &findings);
     banner::print(&text).map_err(environment("cannot write the banner".to_owned()))?;
