@@ -122,7 +122,9 @@ impl Client {
 
     fn produce(&mut self, partition: i32, values: &[&[u8]]) {
         let mut batch = BatchBuilder::new(BatchFields::default());
-        values.iter().for_each(|value| batch.push(0, None, Some(value)));
+        for value in values {
+            batch.push(0, None, Some(value));
+        }
         let batch = batch.build();
         let data = PartitionProduceData { index: partition, records: Some(&batch) };
         let topic = TopicProduceData { name: "weather", partition_data: vec![data], ..TopicProduceData::default() };
