@@ -30,6 +30,7 @@ pub mod read_ahead;
 pub mod recorded;
 pub mod sealed;
 pub mod tail;
+pub mod traffic;
 pub mod waiters;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ use read_ahead::ReadAhead;
 use recorded::Recorded;
 use sealed::{SealedSegment, position_in_file};
 use tail::Tail;
+use traffic::Traffic;
 use waiters::Waiters;
 
 /// Why a log takes and gives nothing until it is opened again.
@@ -193,6 +195,8 @@ pub struct Log<E: Env> {
     pub saved_producers: Option<Offset>,
     /// Who reads it from the device, and what they will want next.
     pub read_ahead: ReadAhead,
+    /// What went into it and out of it.
+    pub traffic: Traffic,
     waiters: Waiters,
 }
 
@@ -240,6 +244,7 @@ impl<E: Env> Log<E> {
             saved_end: RECORDS_START,
             saved_producers: None,
             read_ahead: ReadAhead::default(),
+            traffic: Traffic::default(),
             waiters: Waiters::default(),
         }
     }

@@ -41,6 +41,7 @@ mod open;
 mod prepare;
 mod producers;
 mod read;
+mod report;
 mod round;
 pub(crate) mod space;
 mod truncating;
@@ -72,6 +73,7 @@ use crate::segment::Segment;
 
 use deleting::Remains;
 use idle::Owned;
+use report::Counters;
 use space::Space;
 use turns::Turns;
 
@@ -80,6 +82,7 @@ pub use config::StoreConfig;
 pub use epochs::EpochEnd;
 pub use producers::ActiveProducer;
 pub use read::{FirstBatch, Read};
+pub use report::StoreReport;
 
 /// A log with this many bytes outside its segment gets a segment write of its own, instead of a piece in the journal.
 pub const INLINE_BYTES_MAX: usize = 32 * 1024;
@@ -248,6 +251,7 @@ struct Inner<E: Env> {
     /// Logs that the background has dealt with.
     recovered_count: Cell<usize>,
     report: RefCell<RecoveryReport>,
+    counters: Counters,
 }
 
 impl<E: Env> Store<E> {
@@ -312,6 +316,7 @@ impl<E: Env> Store<E> {
             recovering: Cell::new(true),
             recovered_count: Cell::new(0),
             report: RefCell::new(recovered.report),
+            counters: Counters::default(),
             env: env.clone(),
             config,
             logs_directory,
@@ -433,6 +438,9 @@ impl<E: Env> Store<E> {
         let (base_offset, ticket) = appended.ok_or(AppendError::OffsetsExhausted)?;
         inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());
+        let record_count = u64::try_from(batch.header().record_count.get()).unwrap_or(0);
+        borrowed.traffic.note_append(record_count, batch.bytes().len());
+        inner.counters.note_append(record_count, batch.bytes().len());
         drop(borrowed);
         inner.enqueue(&log);
         producers::consider(inner, &log);

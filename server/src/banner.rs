@@ -9,10 +9,10 @@ use std::net::SocketAddr;
 use crate::config::keys::Key;
 use crate::config::{Config, StoreSettings, Value};
 use crate::identity::Identity;
-use crate::preflight::Finding;
+use crate::preflight::{Finding, Level};
 
-/// The banner. `findings` are said last but one, because they are what should be read.
-pub fn banner(config: &Config, identity: &Identity, findings: &[Finding]) -> String {
+/// The banner. `admin` is where metrics and health are answered. `findings` are said last but one, because they are what should be read.
+pub fn banner(config: &Config, identity: &Identity, admin: Option<SocketAddr>, findings: &[Finding]) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         writeln!(text, "  {name:<12} {value}").expect("writing to a String cannot fail");
@@ -27,10 +27,18 @@ pub fn banner(config: &Config, identity: &Identity, findings: &[Finding]) -> Str
         let told = format!("{}:{port}", listener.advertised_host);
         line("listener", &format!("{} on {}, clients are told {told}", listener.name, listener.bind));
     }
+    match admin {
+        Some(address) => line("admin", &format!("http://{address}/metrics, /healthz, /readyz")),
+        None => line("admin", "none: nobody can ask how it is"),
+    }
     line("memory", &config.shards.memory.to_string());
     line("flush", &flush_policy(config));
     for finding in findings {
-        line("will hurt", &finding.to_string());
+        let level = match finding.level {
+            Level::Stops => "will stop",
+            Level::Hurts => "will hurt",
+        };
+        line(level, &finding.to_string());
     }
     let port = config.net.listeners.first().map_or(0, |listener| listener.bind.port());
     let address = config.net.listeners.first().map_or(String::new(), |listener| listener.advertised_host.clone());
@@ -81,13 +89,14 @@ mod tests {
     fn the_banner_says_what_it_must() {
         let config = check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
         let identity = Identity { cluster_id: crate::identity::ClusterId::from_random(1), node_id: 1 };
-        let finding = Finding { what: "rain".into(), why: "wet", mend: "umbrella".into() };
-        let text = banner(&config, &identity, &[finding]);
+        let finding = Finding { level: Level::Hurts, what: "rain".into(), why: "wet", mend: "umbrella".into() };
+        let text = banner(&config, &identity, config.admin.bind, &[finding]);
         for expected in [
             "AAAAAAAAAAAAAAAAAAAAAQ",
             "./millrace-data",
             "2, one core each",
             "PLAINTEXT on 127.0.0.1:9092, clients are told 127.0.0.1:9092",
+            "http://127.0.0.1:9644/metrics",
             "1024 MiB (2 shards; each requests 128 MiB, write buffers 96 MiB",
             "commit: an answered record is on the device, unless its topic",
             "rain: wet. Mend: umbrella",

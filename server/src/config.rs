@@ -39,6 +39,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Sockets.
     pub net: NetConfig,
+    /// How the broker shows how it is.
+    pub admin: AdminConfig,
     /// Threads and memory.
     pub shards: ShardConfig,
     /// The storage engine.
@@ -79,6 +81,13 @@ pub struct NetConfig {
     pub connection_count_max: u32,
     /// A connection without a request for this long is closed; `None` never closes.
     pub idle_max: Option<Duration>,
+}
+
+/// How the broker shows how it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where metrics and health are asked for. Port 0 takes a free one; `None` answers nobody.
+    pub bind: Option<SocketAddr>,
 }
 
 /// One address that clients connect to.

@@ -71,15 +71,22 @@ struct NodeFile {
 impl Identity {
     /// Reads the identity of `directory`, or makes one with a cluster id of `random` where there is none.
     pub fn load_or_create(directory: &Path, node_id: i32, random: u128) -> Result<Self, IdentityError> {
+        if let Some(identity) = Self::load(directory, node_id)? {
+            return Ok(identity);
+        }
+        let identity = Self { cluster_id: ClusterId::from_random(random), node_id };
+        let file = directory.join(FILE_NAME).display().to_string();
+        identity.create(directory).map_err(|error| IdentityError::Io { file, error })?;
+        Ok(identity)
+    }
+
+    /// Reads the identity of `directory`, if it has one.
+    pub fn load(directory: &Path, node_id: i32) -> Result<Option<Self>, IdentityError> {
         let path = directory.join(FILE_NAME);
         let file = path.display().to_string();
         match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &file, node_id),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let identity = Self { cluster_id: ClusterId::from_random(random), node_id };
-                identity.create(directory).map_err(|error| IdentityError::Io { file, error })?;
-                Ok(identity)
-            }
+            Ok(text) => Self::parse(&text, &file, node_id).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(IdentityError::Io { file, error }),
         }
     }

@@ -49,10 +49,7 @@ impl DataLock {
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                let read = file.read_to_string(&mut text).ok();
-                let holder = read.map(|_| text.trim().to_owned()).filter(|text| !text.is_empty());
-                return Err(LockError::Held { directory: shown, holder });
+                return Err(LockError::Held { directory: shown, holder: read_holder(&mut file) });
             }
             Err(error) => return Err(failed(error.into())),
         }
@@ -61,6 +58,31 @@ impl DataLock {
         writeln!(file, "{}", std::process::id()).map_err(failed)?;
         Ok(Self { _file: file })
     }
+
+    /// Whether the lock could be taken now. Changes nothing, and makes nothing that is not there.
+    pub fn look(directory: &Path) -> Result<(), LockError> {
+        let shown = directory.display().to_string();
+        let mut file = match File::open(directory.join(FILE_NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(LockError::Io { directory: shown, error }),
+        };
+        // Shared with others who only look, and given back at once.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(LockError::Held { directory: shown, holder: read_holder(&mut file) })
+            }
+            Err(error) => Err(LockError::Io { directory: shown, error: error.into() }),
+        }
+    }
+}
+
+/// Who says to hold it.
+fn read_holder(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 const FILE_NAME: &str = "lock";
@@ -72,10 +94,14 @@ mod tests {
     #[test]
     fn the_second_broker_is_told_who_the_first_is() {
         let directory = tempfile::tempdir().unwrap();
+        DataLock::look(directory.path()).unwrap();
+        assert!(!directory.path().join(FILE_NAME).exists(), "looking makes no file");
         let first = DataLock::take(directory.path()).unwrap();
+        assert!(matches!(DataLock::look(directory.path()), Err(LockError::Held { holder: Some(_), .. })));
         let error = DataLock::take(directory.path()).unwrap_err().to_string();
         assert!(error.ends_with(&format!("in use by another broker (pid {})", std::process::id())), "{error}");
         drop(first);
+        DataLock::look(directory.path()).unwrap();
         DataLock::take(directory.path()).unwrap();
     }
 

@@ -5,8 +5,11 @@
 
 use std::path::Path;
 
+use millrace_runtime::kernel;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
+use rustix::time::ClockId;
 
 use crate::config::check::Room;
 
@@ -15,6 +18,8 @@ use crate::config::check::Room;
 pub struct Machine {
     /// The kernel's release, as `uname -r` prints it.
     pub kernel: String,
+    /// Why an `io_uring` cannot be opened, which was tried.
+    pub io_uring: Option<RingRefusal>,
     /// Value of `kernel.io_uring_disabled`; absent before Linux 6.6.
     pub io_uring_disabled: Option<u8>,
     /// Whether a seccomp filter is on this process, as container runtimes install.
@@ -27,10 +32,40 @@ pub struct Machine {
     pub locked_bytes_max: Option<u64>,
     /// Soft limit of open files; absent is unlimited.
     pub open_file_count_max: Option<u64>,
+    /// Soft limit of the process's address space; absent is unlimited.
+    pub address_bytes_max: Option<u64>,
+    /// Memory of the machine or of the control group, whichever is less.
+    pub memory_bytes: u64,
     /// The first core's frequency governor.
     pub governor: Option<String>,
+    /// When processes get huge pages without asking: `always`, `madvise` or `never`.
+    pub huge_pages: Option<String>,
+    /// The clock.
+    pub clock: WallClock,
     /// What is under the data directory.
     pub volume: Volume,
+}
+
+/// Why an `io_uring` cannot be opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RingRefusal {
+    /// The kernel has none.
+    Missing,
+    /// The kernel's settings or a filter do not allow it.
+    Forbidden,
+    /// Memory or descriptors did not suffice, or something unexpected.
+    Other(String),
+}
+
+/// The clock that gives records their times.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WallClock {
+    /// Seconds since 1970.
+    pub unix_seconds: i64,
+    /// Whether something keeps it in step with the world's; absent where the kernel does not say.
+    pub is_synchronised: Option<bool>,
+    /// What the kernel counts time with.
+    pub source: Option<String>,
 }
 
 /// What is under the data directory.
@@ -38,8 +73,10 @@ pub struct Machine {
 pub struct Volume {
     /// The file system's name, or its magic number.
     pub file_system: String,
-    /// Whether a file there opens with `O_DIRECT`; the error otherwise.
+    /// The error with which a file there does not open with `O_DIRECT`.
     pub direct_io: Option<String>,
+    /// The error with which a file there cannot be made at all.
+    pub unwritable: Option<String>,
     /// Bytes that this process may still write.
     pub free_bytes: u64,
     /// Bytes that the file system has, used or not.
@@ -49,21 +86,30 @@ pub struct Volume {
 }
 
 impl Machine {
-    /// Looks at everything. The data directory must be there.
+    /// Looks at everything and changes nothing. Of a data directory that is not there, the directory that it would be made in
+    /// is looked at.
     pub fn read(data_directory: &Path) -> Self {
+        let trimmed = |path: &str| std::fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
         let status = read_text("/proc/self/status");
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            io_uring: kernel::try_io_uring(RING_ENTRIES).err().as_ref().map(refusal),
             io_uring_disabled: read_text("/proc/sys/kernel/io_uring_disabled").trim().parse().ok(),
             seccomp_filtered: find_field(&status, "Seccomp:") == Some("2"),
             in_container: Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists(),
             may_lock_memory: find_field(&status, "CapEff:").is_some_and(may_lock_memory),
             locked_bytes_max: rustix::process::getrlimit(Resource::Memlock).current,
             open_file_count_max: rustix::process::getrlimit(Resource::Nofile).current,
-            governor: std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-                .ok()
-                .map(|text| text.trim().to_owned()),
-            volume: Volume::read(data_directory),
+            address_bytes_max: rustix::process::getrlimit(Resource::As).current,
+            memory_bytes: read_room().memory_bytes,
+            governor: trimmed("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            huge_pages: parse_chosen(&read_text("/sys/kernel/mm/transparent_hugepage/enabled")),
+            clock: WallClock {
+                unix_seconds: rustix::time::clock_gettime(ClockId::Realtime).tv_sec,
+                is_synchronised: kernel::is_clock_synchronised(),
+                source: trimmed("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
+            },
+            volume: Volume::read(find_existing(data_directory)),
         }
     }
 }
@@ -74,9 +120,11 @@ impl Volume {
             return Self::default();
         };
         let block_bytes = u64::try_from(facts.f_bsize).unwrap_or(0);
+        let (direct_io, unwritable) = probe_direct_io(directory);
         Self {
             file_system: file_system_name(u64::try_from(facts.f_type).unwrap_or(0)),
-            direct_io: probe_direct_io(directory).err(),
+            direct_io,
+            unwritable,
             free_bytes: facts.f_bavail.saturating_mul(block_bytes),
             disk_bytes: facts.f_blocks.saturating_mul(block_bytes),
             held_bytes: read_held_bytes(directory),
@@ -169,13 +217,37 @@ fn file_system_name(magic: u64) -> String {
     known.map_or_else(|| format!("{magic:#x}"), |(_, name)| (*name).to_owned())
 }
 
-fn probe_direct_io(directory: &Path) -> Result<(), String> {
-    let path = directory.join(format!(".probe-{}", std::process::id()));
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-    // The file may be left behind by a refused open as well; either way nobody needs it.
-    let _ = std::fs::remove_file(&path);
-    opened.map(drop).map_err(|error| error.to_string())
+/// Tries to open a file in `directory` as the log's files are opened. The file has no name and is gone when it is closed.
+/// Gives the error about `O_DIRECT`, and the error about making files at all.
+fn probe_direct_io(directory: &Path) -> (Option<String>, Option<String>) {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+    match rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR) {
+        // File systems without nameless files say this; they are named by themselves.
+        Ok(_) | Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT) => (None, None),
+        Err(error @ Errno::INVAL) => (Some(error.to_string()), None),
+        Err(error) => (None, Some(error.to_string())),
+    }
+}
+
+/// `directory`, or the nearest directory above it that is there.
+fn find_existing(directory: &Path) -> &Path {
+    let is_there = |path: &&Path| path.is_dir();
+    // The last one above a relative path is empty and means the current directory.
+    directory.ancestors().find(is_there).unwrap_or(Path::new("."))
+}
+
+fn refusal(error: &std::io::Error) -> RingRefusal {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::NOSYS) => RingRefusal::Missing,
+        Some(Errno::PERM | Errno::ACCESS) => RingRefusal::Forbidden,
+        _ => RingRefusal::Other(error.to_string()),
+    }
+}
+
+/// The word in brackets, by which the kernel marks what is chosen.
+fn parse_chosen(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('[')?;
+    Some(rest.split_once(']')?.0.to_owned())
 }
 
 /// Magic numbers of statfs(2).
@@ -190,6 +262,8 @@ const FILE_SYSTEMS: &[(u64, &str)] = &[
     (0x6573_5546, "fuse"),
     (0xf2f5_2010, "f2fs"),
 ];
+/// Entries of the ring that is tried. A broker's rings are larger; their memory has a limit of its own.
+const RING_ENTRIES: u32 = 8;
 /// What is assumed where nothing can be read.
 const MEMORY_BYTES_UNKNOWN: u64 = 1 << 30;
 
@@ -211,6 +285,10 @@ mod tests {
         assert_eq!(parse_meminfo("MemTotal: lots"), None);
         assert!(may_lock_memory("0000000000004000") && !may_lock_memory("0000000000003fff") && !may_lock_memory("x"));
         assert_eq!(find_field("A:\t1\nSeccomp:\t2\n", "Seccomp:"), Some("2"));
+        assert_eq!(parse_chosen("always [madvise] never\n").as_deref(), Some("madvise"));
+        assert_eq!(parse_chosen(""), None);
+        assert_eq!(refusal(&std::io::Error::from(Errno::PERM)), RingRefusal::Forbidden);
+        assert_eq!(refusal(&std::io::Error::from(Errno::NOSYS)), RingRefusal::Missing);
         assert_eq!(file_system_name(0xef53), "ext4");
         assert_eq!(file_system_name(1), "0x1");
     }
@@ -220,7 +298,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let machine = Machine::read(directory.path());
         assert!(!machine.kernel.is_empty() && !machine.volume.file_system.is_empty());
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the probe cleans up");
+        let absent = Machine::read(&directory.path().join("a/b"));
+        assert_eq!((absent.volume.file_system, absent.volume.unwritable), (machine.volume.file_system, None));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "looking leaves nothing behind");
         let room = read_room();
         assert!(room.core_count >= 1 && room.memory_bytes > 1 << 20);
     }

@@ -1,7 +1,8 @@
 //! The `millrace` command: parse, build, run.
 //!
 //! The only place of the broker that knows the command line and prints errors for people. Exit codes: 0 stopped cleanly,
-//! 2 configuration refused, 3 data directory in use, 4 the machine does not give what is needed, 130 stopped at once.
+//! 2 configuration refused, 3 data directory in use, 4 the machine does not give what is needed (also when `doctor` finds
+//! that), 130 stopped at once.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use millrace_server::config::{Config, RawConfig, check};
 use millrace_server::metadata::topic_config;
-use millrace_server::{machine, run};
+use millrace_server::{doctor, machine, run};
 
 /// Record buffers are allocated and freed all the time. The system's allocator gives such sizes back to the kernel at once,
 /// and most of the broker's time went into faulting them in again.
@@ -41,6 +42,8 @@ struct Arguments {
 enum Command {
     /// Checks the configuration and prints the effective values.
     CheckConfig,
+    /// Says what keeps a broker with this configuration from starting here, or will hurt it. Changes nothing.
+    Doctor,
     /// Prints the reference of all configuration keys, in Markdown.
     DescribeConfig,
 }
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
         Some(Command::DescribeConfig) => print(&topic_config::describe()),
         Some(Command::CheckConfig) => match read_config(&arguments) {
             Ok(config) => print(&format!("ok\n{}", config.describe())),
+            Err(code) => return code,
+        },
+        Some(Command::Doctor) => match read_config(&arguments) {
+            Ok(config) => return examine(&config),
             Err(code) => return code,
         },
         None => match read_config(&arguments) {
@@ -88,6 +95,16 @@ fn read_config(arguments: &Arguments) -> Result<Config, ExitCode> {
         }
         ExitCode::from(run::EXIT_CONFIG)
     })
+}
+
+fn examine(config: &Config) -> ExitCode {
+    machine::raise_limits();
+    let findings = doctor::examine(config);
+    if let Err(error) = print(&doctor::describe(&findings)) {
+        eprintln!("millrace: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    if doctor::may_start(&findings) { ExitCode::SUCCESS } else { ExitCode::from(run::EXIT_ENVIRONMENT) }
 }
 
 fn serve(config: Config) -> ExitCode {

@@ -3,7 +3,7 @@
 //! 1. A panic on any thread ends the process: state of a shard that panicked is not to be trusted, and shards share
 //!    nothing that could tell the others.
 //! 2. Raise limits, make the data directory, lock it, read whose it is; only then is anything in it touched.
-//! 3. Look at the machine, watch for signals, print the banner.
+//! 3. Look at the machine, watch for signals, take the address for metrics and health, print the banner.
 //! 4. Hand over to the shards (`serve`), which return when their work in flight is answered.
 
 use std::io;
@@ -15,6 +15,7 @@ use millrace_runtime::Env as _;
 use millrace_runtime::glommio::GlommioEnv;
 use millrace_runtime::glommio::executor::{Shards, ShardsConfig};
 
+use crate::admin::collect::Watched;
 use crate::config::Config;
 use crate::config::descriptors::{DescriptorPlan, TooFew};
 use crate::config::kafka::WithoutEffect;
@@ -25,7 +26,7 @@ use crate::shard::boot::{self, BootError, Broker, Lead};
 use crate::shard::mailbox::seats::Seats;
 use crate::shard::mailbox::stop::stop_switch;
 use crate::shard::placement::ShardIndex;
-use crate::{banner, logging, preflight, signals};
+use crate::{admin, banner, logging, preflight, signals};
 
 /// What the shards are started with.
 #[derive(Debug)]
@@ -54,6 +55,16 @@ pub enum RunError {
     /// Fewer files may be open than the shards need.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
+    /// The address for metrics and health cannot be had.
+    #[error(
+        "cannot answer metrics and health on {address}: {error}. Set admin.listener to another address, or to none"
+    )]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The machine does not give what is needed.
     #[error("{what}: {error}")]
     Environment {
@@ -69,9 +80,11 @@ impl RunError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Lock(LockError::Held { .. }) => EXIT_LOCKED,
-            Self::Lock(LockError::Io { .. }) | Self::Identity(_) | Self::Descriptors(_) | Self::Environment { .. } => {
-                EXIT_ENVIRONMENT
-            }
+            Self::Lock(LockError::Io { .. })
+            | Self::Identity(_)
+            | Self::Descriptors(_)
+            | Self::Admin { .. }
+            | Self::Environment { .. } => EXIT_ENVIRONMENT,
         }
     }
 }
@@ -95,13 +108,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     };
     signals::watch(on_stop).map_err(environment("cannot watch for signals".to_owned()))?;
 
-    let findings = preflight::judge(&start.machine, &start.config, &start.descriptors);
-    let text = banner::banner(&start.config, &start.identity, &findings);
+    let findings = preflight::judge(&start.machine, &start.config, Ok(&start.descriptors));
+    let admin = start.config.admin.bind.map(bind_admin).transpose()?;
+    let text = banner::banner(&start.config, &start.identity, admin.as_ref().map(admin::Bound::address), &findings);
     banner::print(&text).map_err(environment("cannot write the banner".to_owned()))?;
 
     warn_without_effect(&start.config);
 
-    serve(&start, &stop)?;
+    serve(&start, admin, &stop)?;
     tracing::info!("stopped cleanly");
     Ok(())
 }
@@ -115,6 +129,10 @@ fn warn_without_effect(config: &Config) {
     }
 }
 
+fn bind_admin(address: SocketAddr) -> Result<admin::Bound, RunError> {
+    admin::Bound::take(address).map_err(|error| RunError::Admin { address, error })
+}
+
 fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
     let [cluster, incarnation] = [read_random()?, read_random()?];
     let identity = Identity::load_or_create(directory, config.node.node_id, cluster)?;
@@ -125,7 +143,7 @@ fn prepare(config: Config, directory: &Path) -> Result<Start, RunError> {
 }
 
 /// Serves until something arrives at `stop`, on one thread per shard.
-fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
+fn serve(start: &Start, admin: Option<admin::Bound>, stop: &Receiver<()>) -> Result<(), RunError> {
     let broker = Broker {
         config: start.config.clone(),
         cluster_id: start.identity.cluster_id,
@@ -135,7 +153,13 @@ fn serve(start: &Start, stop: &Receiver<()>) -> Result<(), RunError> {
     };
     let (switch, signal) = stop_switch();
     let lead = Lead { stop: signal, on_ready: Box::new(|addresses| tell_ready(&addresses)) };
-    let seats = Seats::new(boot::Start::<GlommioEnv>::all(&broker, lead));
+    let (starts, asker) = boot::Start::<GlommioEnv>::all(&broker, lead);
+    let seats = Seats::new(starts);
+    if let Some(bound) = admin {
+        // Before the shards: how far their start is can be asked.
+        let watched = Watched::new(asker, start.config.node.directory.clone(), broker.reserve_bytes);
+        admin::start(bound, watched).map_err(environment("cannot start the admin thread".to_owned()))?;
+    }
     let config = ShardsConfig {
         shard_count: start.config.shards.count,
         pin: start.config.shards.pin_cores,

@@ -7,7 +7,7 @@
 //! owns what runs; [`mailbox`] is the only module that crosses cores; [`router`] asks the owner, [`serve`] is the owner's
 //! answer, [`read`] that to a Fetch, [`keys`] looks into batches for compacted logs, [`watch`] waits for logs to grow; [`dispatch`] takes messages in; [`metadata_log`] drives the metadata on the
 //! first shard, and [`reconcile`] makes every shard's logs follow; [`groups`] drives
-//! the consumer groups; [`producer_ids`] hands out ids; [`boot`] starts and stops it all.
+//! the consumer groups; [`producer_ids`] hands out ids; [`observe`] tells how it all is; [`boot`] starts and stops it.
 
 pub mod placement;
 
@@ -25,6 +25,7 @@ pub mod watch;
 pub mod dispatch;
 pub mod groups;
 pub mod metadata_log;
+pub mod observe;
 pub mod producer_ids;
 pub mod reconcile;
 
@@ -60,6 +61,7 @@ use crate::metadata::broker_config::{self, Told};
 use crate::metadata::image::ApplyError;
 use crate::metadata::record::Entry;
 use crate::metadata::topic_config::Defaults;
+use crate::metrics::counters::Counters;
 use crate::net::connection::Connections;
 use crate::net::listener::Acceptor;
 
@@ -87,6 +89,7 @@ struct Inner<E: Env> {
     key_search: KeySearch,
     connections: Connections<E>,
     fetch_sessions: RefCell<FetchSessions>,
+    counters: Counters,
     producer_ids: ProducerIds,
     groups: Groups<E>,
     authorizer: Authorizer,
@@ -144,6 +147,7 @@ impl<E: Env> Shard<E> {
                 broker.config.fetch.session_count_max,
                 budgets.fetch_sessions,
             )),
+            counters: Counters::default(),
             producer_ids: ProducerIds::default(),
             groups: Groups::new(&broker.config.groups, budgets.groups),
             authorizer: Authorizer,
@@ -247,6 +251,11 @@ impl<E: Env> Shard<E> {
     /// What those connections fetch.
     pub fn fetch_sessions(&self) -> &RefCell<FetchSessions> {
         &self.inner.fetch_sessions
+    }
+
+    /// What the shard counts of requests and connections.
+    pub fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     /// Producer ids that this shard may give away.

@@ -100,3 +100,36 @@ fn a_signal_stops_cleanly() {
         assert!(!text(&output.stderr).contains("ERROR"), "nothing went wrong: {}", text(&output.stderr));
     }
 }
+
+#[test]
+fn the_doctor_says_what_keeps_a_broker_from_starting_and_touches_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("data");
+    let doctor = |settings: &[&str]| {
+        let mut command = millrace();
+        command.args(["doctor", "--listen", "127.0.0.1:0", "--set", "millrace.memory.bytes=128MiB", "--data"]);
+        command.arg(&directory).args(["--set", "millrace.shards=1", "--set", "millrace.journal.bytes=16MiB"]);
+        command.args(["--set", "millrace.reserve.bytes=1MiB"]);
+        outcome(&command.args(settings.iter().flat_map(|setting| ["--set", setting])).output().unwrap())
+    };
+    let (code, out, error) = doctor(&[]);
+    assert_eq!((code, error.as_str()), (Some(0), ""), "{out}");
+    assert!(!out.contains("stops"), "{out}");
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0, "it makes no directory");
+
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap();
+    let (code, out, _) = doctor(&[&format!("admin.listener={address}")]);
+    assert_eq!(code, Some(4));
+    assert!(out.starts_with(&format!("stops  admin.listener: {address} cannot be had")), "{out}");
+
+    let mut broker = start(&directory);
+    let (code, out, _) = doctor(&["node.id=9"]);
+    assert_eq!(code, Some(4));
+    let lines: Vec<_> = out.lines().filter(|line| line.starts_with("stops")).collect();
+    assert!(lines[0].contains(&format!("Mend: kill {}", broker.id())), "{out}");
+    assert!(lines[1].contains("made by node.id 1") && lines.len() == 2, "{out}");
+    broker.kill().unwrap();
+    broker.wait().unwrap();
+    assert_eq!(doctor(&["num.partition=3"]).0, Some(2), "the configuration is judged first");
+}

@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod disk;
 pub mod env;
+pub mod kernel;
 pub mod links;
 pub mod local;
 pub mod net;

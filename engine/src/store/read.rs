@@ -76,6 +76,8 @@ impl<E: Env> Store<E> {
             };
             match found {
                 Ok(Some(Found { slices, bytes, next_offset })) => {
+                    log.borrow_mut().traffic.note_read(bytes);
+                    self.inner.counters.note_read(bytes);
                     return Ok(Read { slices, bytes, next_offset, offsets });
                 }
                 // Compaction may have left nothing of the offset, or of anything behind it in this segment.

@@ -67,7 +67,9 @@ pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
         match plan(&inner) {
             Some(round) => {
                 inner.round_running.set(true);
+                let started = inner.env.clock().now();
                 execute(&inner, round).await;
+                inner.counters.rounds.record(inner.env.clock().now() - started);
                 inner.round_running.set(false);
                 inner.round_ended.notify();
                 evict(&inner);
@@ -323,7 +325,9 @@ async fn flush<E: Env>(inner: &Inner<E>, journal: &JournalFile<E>) -> io::Result
     inner.unflushed_bytes.set(0);
     let files = inner.unflushed_files.take();
     let sequence = inner.journal.borrow_mut().ring().last_sequence();
+    let started = inner.env.clock().now();
     let (journal_result, results) = join(journal.sync(), join_all(files.iter().map(Segment::sync))).await;
+    inner.counters.flushes.record(inner.env.clock().now() - started);
     results.into_iter().fold(journal_result, Result::and)?;
     inner.journal.borrow_mut().note_flushed(sequence);
     inner.held.borrow_mut().extend(marks);

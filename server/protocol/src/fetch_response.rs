@@ -91,7 +91,7 @@ impl Encoder<'_> {
         encode_response_header(self.writer, ApiKey::Fetch, version, correlation_id)?;
         self.writer.write_i32(response.throttle_time_ms);
         if version >= 7 {
-            self.writer.write_i16(response.error_code);
+            self.writer.write_error_code(response.error_code);
             self.writer.write_i32(response.session_id);
         } else if response.session_id != 0 {
             return Err(EncodeError::FieldNotInVersion { field: "SessionId", version });
@@ -133,7 +133,7 @@ impl Encoder<'_> {
         assert!(partition.records.is_none(), "records travel beside the metadata, never in it");
         let (version, layout) = (self.version, self.layout());
         self.writer.write_i32(partition.partition_index);
-        self.writer.write_i16(partition.error_code);
+        self.writer.write_error_code(partition.error_code);
         self.writer.write_i64(partition.high_watermark);
         self.writer.write_i64(partition.last_stable_offset);
         if version >= 5 {

@@ -16,8 +16,8 @@ use super::kafka::{self, Class, Known, WithoutEffect};
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, RawValue, Value};
 use super::{
-    Config, ConfigError, ConsumerGroupConfig, Effective, FetchConfig, GroupConfig, ListenerConfig, LogConfig,
-    LogFormat, MemoryPlan, MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    AdminConfig, Config, ConfigError, ConsumerGroupConfig, Effective, FetchConfig, GroupConfig, ListenerConfig,
+    LogConfig, LogFormat, MemoryPlan, MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -37,6 +37,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     settings.settle_directory();
 
     let listeners = check_listeners(&settings, &mut errors);
+    let admin = check_admin(&settings, &listeners, &mut errors);
     let shards = check_shards(&settings, room, &mut errors);
     let directory = check_directory(&settings, &mut errors);
     let idle_max = check_idle(&settings, &mut errors);
@@ -69,6 +70,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             connection_count_max: settings.number(Key::ConnectionCountMax),
             idle_max,
         },
+        admin,
         store: StoreSettings {
             directory,
             journal_bytes: sizes.journal_bytes,
@@ -265,6 +267,29 @@ fn check_listeners(settings: &Settings, errors: &mut Vec<ConfigError>) -> Vec<Li
         errors.push(settings.refuse(Key::AdvertisedListeners, &shown, "the name of a listener in `listeners`"));
     }
     listeners
+}
+
+/// Where metrics and health are asked for. A broker that takes any free port for its clients, as tests start them, takes any
+/// for these too unless it is told one: several of them run on one machine.
+fn check_admin(settings: &Settings, listeners: &[ListenerConfig], errors: &mut Vec<ConfigError>) -> AdminConfig {
+    let text = settings.text(Key::AdminListener);
+    if matches!(text, "" | "none") {
+        return AdminConfig { bind: None };
+    }
+    let endpoint = parse::parse_host_port(text).filter(|(host, _)| !host.is_empty());
+    let endpoint = endpoint.map(|(host, port)| Endpoint { name: String::new(), host, port });
+    let Some(mut bind) = endpoint.as_ref().and_then(find_address) else {
+        errors.push(settings.refuse(Key::AdminListener, text, "host:port with a host of this machine, or none"));
+        return AdminConfig { bind: None };
+    };
+    let is_any_free = listeners.first().is_some_and(|listener| listener.bind.port() == 0);
+    if is_any_free && settings.origin(Key::AdminListener) == Origin::Default {
+        bind.set_port(0);
+    }
+    if bind.port() != 0 && listeners.iter().any(|listener| listener.bind == bind) {
+        errors.push(settings.refuse(Key::AdminListener, text, "an address of its own, not one of `listeners`"));
+    }
+    AdminConfig { bind: Some(bind) }
 }
 
 /// The names that `listener.security.protocol.map` allows.

@@ -45,8 +45,9 @@ pub struct TooFew {
     pub needed: u64,
 }
 
-/// Standard streams, the lock, listeners, the first shard's metadata and what the process opens besides.
-const OWN_COUNT: u64 = 32;
+/// Standard streams, the lock, listeners, the first shard's metadata, the admin listener with its connections, and what the
+/// process opens besides.
+const OWN_COUNT: u64 = 52;
 /// A shard's rings, timers and links, its journal, and what it opens for a moment: indexes, checkpoints, replacements.
 const SHARD_COUNT: u64 = 40;
 /// The least a shard can work with.
@@ -79,11 +80,11 @@ mod tests {
     #[test]
     fn connections_get_what_they_may_have_if_files_are_left() {
         let plan = DescriptorPlan::cut(Some(20_000), 2, 10_000).unwrap();
-        assert_eq!(plan, DescriptorPlan { connection_count_max: 10_000, open_file_count_max: 4_944 });
+        assert_eq!(plan, DescriptorPlan { connection_count_max: 10_000, open_file_count_max: 4_934 });
         let plan = DescriptorPlan::cut(Some(256), 2, 10_000).unwrap();
-        assert_eq!(plan, DescriptorPlan { connection_count_max: 96, open_file_count_max: 24 });
+        assert_eq!(plan, DescriptorPlan { connection_count_max: 82, open_file_count_max: 21 });
         let plan = DescriptorPlan::cut(Some(20_000), 2, 100).unwrap();
-        assert_eq!(plan, DescriptorPlan { connection_count_max: 100, open_file_count_max: 9_894 });
+        assert_eq!(plan, DescriptorPlan { connection_count_max: 100, open_file_count_max: 9_884 });
         let unlimited = DescriptorPlan::cut(None, 2, 10_000).unwrap();
         assert_eq!(unlimited, DescriptorPlan { connection_count_max: 10_000, open_file_count_max: 100_000 });
     }
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn too_few_are_refused_with_the_number() {
         let error = DescriptorPlan::cut(Some(150), 2, 10_000).unwrap_err();
-        assert_eq!(error, TooFew { limit: 150, needed: 160 });
-        assert!(error.to_string().contains("ulimit -n 160"));
+        assert_eq!(error, TooFew { limit: 150, needed: 180 });
+        assert!(error.to_string().contains("ulimit -n 180"));
     }
 }

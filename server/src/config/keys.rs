@@ -32,6 +32,8 @@ pub enum Key {
     FetchBytesMax,
     /// `max.incremental.fetch.session.cache.slots`
     FetchSessionCountMax,
+    /// `admin.listener`
+    AdminListener,
     /// `node.id`
     NodeId,
     /// `broker.rack`

@@ -203,6 +203,13 @@ impl Coordinator {
         self.groups.iter().map(|(name, group)| group.list(name))
     }
 
+    /// What is committed: each group with each of its topics, and the partitions of it with their offsets.
+    pub fn committed(&self) -> impl Iterator<Item = (&str, &str, impl Iterator<Item = (i32, i64)>)> {
+        self.groups.iter().flat_map(|(name, group)| {
+            group.offsets.by_topic().map(move |(topic, offsets)| (name.as_str(), topic, offsets))
+        })
+    }
+
     /// Everyone who waits for an answer.
     pub fn waiting(&self) -> Vec<Token> {
         self.groups.values().flat_map(|group| group.protocol.waiting()).collect()

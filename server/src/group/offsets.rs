@@ -146,6 +146,14 @@ impl Offsets {
         expired
     }
 
+    /// Each topic with its partitions and their offsets.
+    pub fn by_topic(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (i32, i64)>)> {
+        self.by_topic.iter().map(|(topic, partitions)| {
+            let offsets = partitions.iter().map(|(partition, committed)| (*partition, committed.offset));
+            (topic.as_str(), offsets)
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_topic.is_empty()

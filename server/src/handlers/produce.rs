@@ -19,7 +19,7 @@ use millrace_protocol::messages::produce::{
 use millrace_protocol::produce::{PartitionPosition, ProducePositions, TopicKey};
 use millrace_protocol::wire::Uuid;
 use millrace_runtime::local::OneshotReceiver;
-use millrace_runtime::{Clock, Env};
+use millrace_runtime::{Clock, Env, Moment};
 
 use super::authorizer::{Operation, Resource};
 use super::errors::Naming;
@@ -128,6 +128,11 @@ pub struct Finished {
 }
 
 impl Finished {
+    /// When the request had arrived.
+    pub fn received_at(&self) -> Moment {
+        self.request.received_at
+    }
+
     /// Encodes the answer, if the client wants one.
     pub fn encode<E: Env>(&self, outgoing: &mut Outgoing<E>) -> Result<(), Close> {
         if self.positions.acks == 0 {

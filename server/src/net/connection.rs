@@ -27,11 +27,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use millrace_protocol::api_key::ApiKey;
-use millrace_protocol::frame::encode_unsupported_api_versions;
+use millrace_protocol::frame::{LENGTH_BYTES, encode_unsupported_api_versions};
 use millrace_protocol::header::{HeadError, RequestHead};
 use millrace_protocol::wire::{DecodeError, EncodeError, Reader};
 use millrace_runtime::local::Event;
-use millrace_runtime::{Clock, Connection, Env, Net, TaskClass};
+use millrace_runtime::{Clock, Connection, Env, Moment, Net, TaskClass};
 use thiserror::Error;
 
 use super::frame::{FrameReader, ReceiveEnd, Request};
@@ -163,6 +163,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
         is_refused: Cell::new(false),
     };
     let live = Rc::new(live);
+    shard.counters().accepted.add(1);
     connections.live.borrow_mut().insert(number, Rc::clone(&live));
 
     let (own, receiving) = (shard.clone(), Rc::clone(&live));
@@ -197,7 +198,11 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
             live.changed.changed(version).await;
             continue;
         }
-        let received = reader.receive(&live.progress, |request| live.inbox.borrow_mut().push_back(request)).await;
+        let take_in = |request: Request| {
+            shard.counters().received_bytes.add_bytes(LENGTH_BYTES + request.frame.len());
+            live.inbox.borrow_mut().push_back(request);
+        };
+        let received = reader.receive(&live.progress, take_in).await;
         live.changed.notify();
         if let Err(end) = received {
             break end;
@@ -213,6 +218,7 @@ async fn receive_all<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
         ReceiveEnd::Truncated | ReceiveEnd::Io(_) => tracing::debug!(%peer, %end, "connection lost"),
         ReceiveEnd::Length(_) | ReceiveEnd::Budget(_) => {
             live.is_refused.set(true);
+            shard.counters().refused.add(1);
             tracing::warn!(%peer, %end, "connection closed");
         }
     }
@@ -228,6 +234,7 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
             Close::Io(_) | Close::ShardGone(_) => tracing::debug!(%peer, %close, "connection lost"),
             _ => {
                 live.is_refused.set(true);
+                shard.counters().refused.add(1);
                 tracing::warn!(%peer, %close, "connection closed");
             }
         }
@@ -295,12 +302,12 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
                 if produces.len() == limits::PIPELINE_COUNT_MAX
                     && let Some(produce) = produces.pop_front()
                 {
-                    refused = refused.or(finish(produce.await, &mut outgoing, &mut produces));
+                    refused = refused.or(finish(shard, produce.await, &mut outgoing, &mut produces));
                 }
                 continue;
             }
             while let Some(produce) = produces.pop_front() {
-                refused = refused.or(finish(produce.await, &mut outgoing, &mut produces));
+                refused = refused.or(finish(shard, produce.await, &mut outgoing, &mut produces));
             }
             if refused.is_none() {
                 refused = serve_one(shard, live, head, &request, &mut outgoing).await.err();
@@ -311,7 +318,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         // Everything received has been started. What is finished leaves together.
         while let Some(finished) = produces.front_mut().and_then(FutureExt::now_or_never) {
             produces.pop_front();
-            refused = refused.or(finish(finished, &mut outgoing, &mut produces));
+            refused = refused.or(finish(shard, finished, &mut outgoing, &mut produces));
         }
         if outgoing.bytes() > 0 {
             send(shard, live, &mut outgoing).await?;
@@ -321,7 +328,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             let received = std::pin::pin!(live.changed.changed(version));
             if let Either::Left((finished, _)) = select(front, received).await {
                 produces.pop_front();
-                refused = refused.or(finish(finished, &mut outgoing, &mut produces));
+                refused = refused.or(finish(shard, finished, &mut outgoing, &mut produces));
             }
             continue;
         }
@@ -344,11 +351,17 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
 
 /// Encodes the answer to the first of the produces under way. When it cannot be answered, neither are those after it.
 fn finish<E: Env, P>(
+    shard: &Shard<E>,
     finished: Result<produce::Finished, Close>,
     outgoing: &mut Outgoing<E>,
     produces: &mut VecDeque<P>,
 ) -> Option<Close> {
-    let close = finished.and_then(|finished| finished.encode(outgoing)).err();
+    let error_count = outgoing.writer().error_count();
+    let encoded = finished.and_then(|finished| finished.encode(outgoing).map(|()| finished.received_at()));
+    if let Ok(received_at) = encoded {
+        note_answer(shard, ApiKey::Produce, received_at, outgoing.writer().error_count() - error_count);
+    }
+    let close = encoded.err();
     if close.is_some() {
         produces.clear();
     }
@@ -366,19 +379,30 @@ async fn serve_one<E: Env>(
     let head = match head? {
         Head::Served(head) => head,
         Head::UnsupportedApiVersions { correlation_id } => {
-            return Ok(encode_unsupported_api_versions(outgoing.writer(), correlation_id)?);
+            encode_unsupported_api_versions(outgoing.writer(), correlation_id)?;
+            note_answer(shard, ApiKey::ApiVersions, request.received_at, 1);
+            return Ok(());
         }
     };
     if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
         send(shard, live, outgoing).await?;
     }
     let context = Context { shard, client: &live.client, head, frame: &request.frame };
-    let answer_start = outgoing.writer().position();
+    let (answer_start, error_count) = (outgoing.writer().position(), outgoing.writer().error_count());
     let served = handlers::serve(&context, outgoing).await;
     if served.is_err() {
         outgoing.rewind(answer_start);
+    } else {
+        let error_count = outgoing.writer().error_count() - error_count;
+        note_answer(shard, head.api_key, request.received_at, error_count);
     }
     served
+}
+
+/// Counts a request whose answer is ready to be sent.
+fn note_answer<E: Env>(shard: &Shard<E>, api: ApiKey, received_at: Moment, error_count: u64) {
+    let time = shard.env().clock().now() - received_at;
+    shard.counters().note_request(api, time, error_count);
 }
 
 /// The next request that may be started now.
@@ -406,7 +430,11 @@ async fn sit_out<E: Env>(shard: &Shard<E>, live: &Live<E>) {
 /// Sends what is finished, under the eyes of the sweep.
 async fn send<E: Env>(shard: &Shard<E>, live: &Live<E>, outgoing: &mut Outgoing<E>) -> io::Result<()> {
     live.progress.begin_sending(shard.env().clock().now(), outgoing.has_records());
-    let sent = outgoing.send(&live.socket, |bytes| live.progress.note_sent(shard.env().clock().now(), bytes)).await;
+    let note_sent = |bytes| {
+        shard.counters().sent_bytes.add_bytes(bytes);
+        live.progress.note_sent(shard.env().clock().now(), bytes);
+    };
+    let sent = outgoing.send(&live.socket, note_sent).await;
     live.progress.end_sending();
     sent
 }

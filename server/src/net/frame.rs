@@ -19,7 +19,7 @@
 use std::io;
 
 use millrace_protocol::frame::{FrameError, LENGTH_BYTES, parse_request_length};
-use millrace_runtime::{Clock, Connection, Env};
+use millrace_runtime::{Clock, Connection, Env, Moment};
 use thiserror::Error;
 
 use super::progress::Progress;
@@ -33,6 +33,8 @@ pub struct Request {
     pub frame: Frame,
     /// Held until the request is answered.
     pub reservation: Reservation,
+    /// When its last bytes had arrived.
+    pub received_at: Moment,
 }
 
 /// Takes requests off one connection.
@@ -70,7 +72,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             if whole_bytes > 0 {
                 // What comes now waits for memory, or for the requests before it, and not for the client.
                 progress.end_body();
-                return self.hand_out_whole(whole_bytes, &mut hand_out).await;
+                return self.hand_out_whole(whole_bytes, progress, &mut hand_out).await;
             }
             if let Some(length) = self.length_at(0)? {
                 hand_out(self.receive_body(length, progress).await?);
@@ -116,6 +118,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
     async fn hand_out_whole(
         &mut self,
         whole_bytes: usize,
+        progress: &Progress,
         hand_out: &mut impl FnMut(Request),
     ) -> Result<(), ReceiveEnd> {
         let rest = self.buffer[whole_bytes..self.filled].to_vec();
@@ -128,6 +131,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             bytes.shrink_to_fit();
         }
         let received = Received::new(bytes);
+        let received_at = progress.received_at.get();
         let mut position = 0;
         while position < whole_bytes {
             let prefix = received.frame(position..position + LENGTH_BYTES);
@@ -136,7 +140,7 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             let start = position + LENGTH_BYTES;
             position = start + length;
             let reservation = self.budget.enqueue(length)?.await;
-            hand_out(Request { frame: received.frame(start..position), reservation });
+            hand_out(Request { frame: received.frame(start..position), reservation, received_at });
         }
         assert!(position == whole_bytes, "whole requests end where they were found to end");
         Ok(())
@@ -155,7 +159,8 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         progress.end_body();
         self.filled = 0;
         let received = Received::new(std::mem::take(&mut self.buffer));
-        Ok(Request { frame: received.frame(LENGTH_BYTES..end), reservation })
+        let received_at = progress.received_at.get();
+        Ok(Request { frame: received.frame(LENGTH_BYTES..end), reservation, received_at })
     }
 
     /// Receives until the first `end` bytes of the buffer are filled, or more were from the start.

@@ -22,10 +22,11 @@ use thiserror::Error;
 
 use super::mailbox::Links;
 use super::mailbox::message::{Message, Proposal, ProposeError, Request};
+use super::mailbox::question::{self, Asker, Questions};
 use super::mailbox::stop::StopSignal;
 use super::metadata_log::{self, MetadataLog, ReplayError};
 use super::placement::ShardIndex;
-use super::{Shard, Stage, dispatch, groups};
+use super::{Shard, Stage, dispatch, groups, observe};
 use crate::config::{Config, DescriptorPlan};
 use crate::identity::ClusterId;
 use crate::metadata::controller::Controller;
@@ -67,6 +68,7 @@ pub struct Start<E: Env> {
     broker: Broker,
     links: Links<E>,
     lead: Option<Lead>,
+    questions: Questions,
 }
 
 /// What the first shard gets besides.
@@ -78,11 +80,14 @@ pub struct Lead {
 }
 
 impl<E: Env> Start<E> {
-    /// What each shard of a broker starts with, in their order.
-    pub fn all(broker: &Broker, lead: Lead) -> Vec<Self> {
+    /// What each shard of a broker starts with, in their order, and who may ask them how they are.
+    pub fn all(broker: &Broker, lead: Lead) -> (Vec<Self>, Asker) {
         let mut lead = Some(lead);
-        let links = Links::all(broker.config.shards.count);
-        links.into_iter().map(|links| Self { broker: broker.clone(), links, lead: lead.take() }).collect()
+        let (asker, questions) = question::channels(broker.config.shards.count);
+        let ends = Links::all(broker.config.shards.count).into_iter().zip(questions);
+        let starts =
+            ends.map(|(links, questions)| Self { broker: broker.clone(), links, lead: lead.take(), questions });
+        (starts.collect(), asker)
     }
 }
 
@@ -91,6 +96,7 @@ impl<E: Env> Start<E> {
 /// An error leaves the other shards waiting for this one: the caller ends the process.
 pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
     let shard = Shard::new(env, start.broker);
+    observe::start(&shard, start.questions);
     let receiver = shard.clone();
     shard.mailbox().start(start.links, shard.tasks(), move |source, message| {
         dispatch::receive(&receiver, source, message);

@@ -66,6 +66,11 @@ impl Budget {
         self.shared.borrow().ledger.used_bytes
     }
 
+    /// How many wait in line.
+    pub fn waiting_count(&self) -> usize {
+        self.shared.borrow().ledger.queue.len()
+    }
+
     fn release(&self, bytes: usize) {
         self.shared.borrow_mut().ledger.release(bytes);
         self.wake_granted();
@@ -291,6 +296,7 @@ mod tests {
         let mut large = budget.enqueue(8).unwrap();
         let mut small = budget.enqueue(1).unwrap();
         assert!(budget.try_reserve(1).is_none(), "the line is not jumped");
+        assert_eq!(budget.waiting_count(), 2);
         assert!(poll_once(&mut large).is_pending());
         assert!(poll_once(&mut small).is_pending());
         drop(held);

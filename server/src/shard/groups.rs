@@ -39,6 +39,7 @@ use crate::group::request::{Answer, ListedGroup};
 use crate::group::{Moment, Now, Outcome, Settings, Token};
 use crate::metadata::controller::{CreateTopic, OFFSETS_TOPIC, REPLICATION_FACTOR_MAX};
 use crate::metadata::image::Topic;
+use crate::metrics::report::GroupsReport;
 
 /// The coordinators of one shard.
 pub struct Groups<E: Env> {
@@ -133,9 +134,25 @@ impl<E: Env> Groups<E> {
         Ok(groups)
     }
 
+    /// The groups of this shard as far as they are known, and what they have committed.
+    pub async fn report(&self, shard: &Shard<E>) -> GroupsReport {
+        let mut report = GroupsReport::default();
+        let seats: Vec<_> = self.seats.borrow().values().cloned().collect();
+        let image = shard.image();
+        for seat in seats {
+            seat.add_to(&mut report, &image);
+            shard.env().tasks().yield_now().await;
+        }
+        report
+    }
+
+    /// Memory of all groups, roughly.
+    pub fn bytes(&self) -> usize {
+        self.seats.borrow().values().map(|seat| seat.bytes()).sum()
+    }
+
     fn room_bytes(&self) -> usize {
-        let used_bytes: usize = self.seats.borrow().values().map(|seat| seat.bytes()).sum();
-        self.bytes_max.saturating_sub(used_bytes)
+        self.bytes_max.saturating_sub(self.bytes())
     }
 
     /// Something is due at `deadline_ms`.

@@ -20,11 +20,13 @@
 //! watches the peer may hold here or we there, leases, connections, and one question to a group for each connection of ours
 //! or the peer's, with its cancellation. [`Outbox::push`] asserts the sum.
 //!
-//! `Arc` and atomics appear here and in the rooms of this module, nowhere else in the broker.
+//! `Arc` and atomics appear here and in the rooms of this module, nowhere else on the shards. [`question`] is the way in for
+//! the one thread beside them that asks how they are.
 
 pub mod frame;
 pub mod lease;
 pub mod message;
+pub mod question;
 pub mod seats;
 pub mod stop;
 
@@ -117,6 +119,11 @@ impl<E: Env> Mailbox<E> {
     /// Sends to another shard, without waiting.
     pub fn send(&self, target: ShardIndex, message: Message<E>) {
         self.outboxes[target.slot()].push(message);
+    }
+
+    /// Messages that wait for room in a link.
+    pub fn message_count(&self) -> usize {
+        self.outboxes.iter().map(|outbox| outbox.queue.borrow().len()).sum()
     }
 
     /// Lets the sending tasks end once everything is sent; the peers' receiving tasks end then.

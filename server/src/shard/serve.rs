@@ -35,6 +35,11 @@ impl AppendLine {
     pub fn enqueue(&self) -> AppendTurn {
         AppendTurn(self.0.enqueue(1).expect("the line lets one through at a time"))
     }
+
+    /// How many requests wait for their turn.
+    pub fn waiting_count(&self) -> usize {
+        self.0.waiting_count()
+    }
 }
 
 /// Appends the batches of one request, in order, and waits as long as the request wants.

@@ -38,7 +38,7 @@ fn code(code: i16) -> ErrorCode {
 
 /// A member as its client knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Member {
+pub(crate) struct Member {
     group: String,
     id: String,
     generation: i32,
@@ -128,7 +128,7 @@ async fn heartbeat(client: &mut Client<SimEnv>, member: &Member) -> ErrorCode {
 }
 
 /// Commits offset `offset` for each partition of the topic.
-async fn commit(
+pub(crate) async fn commit(
     client: &mut Client<SimEnv>,
     member: &Member,
     topic: &str,
@@ -156,7 +156,7 @@ async fn commit(
 }
 
 /// Somebody who is no member.
-fn nobody(group: &str) -> Member {
+pub(crate) fn nobody(group: &str) -> Member {
     Member { group: group.to_owned(), generation: -1, ..Member::default() }
 }
 

@@ -17,6 +17,7 @@ mod groups;
 mod hostile;
 mod large_fetches;
 mod log_dirs;
+mod observed;
 mod producers;
 mod reassignments;
 mod retention;

@@ -10,11 +10,13 @@ use millrace_server::config::check::{Room, check};
 use millrace_server::config::{DescriptorPlan, RawConfig};
 use millrace_server::identity::ClusterId;
 use millrace_server::shard::boot::{self, Broker, Lead, Start};
+use millrace_server::shard::mailbox::question::Asker;
 use millrace_server::shard::mailbox::stop::{StopSwitch, stop_switch};
 
 /// A broker that runs.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    pub(crate) asker: Asker,
     switch: StopSwitch,
     shards: Vec<<<SimEnv as Env>::Tasks as Tasks>::Handle<()>>,
 }
@@ -26,7 +28,7 @@ impl Running {
         let (switch, stop) = stop_switch();
         let (tell, ready) = mpsc::channel();
         let on_ready = Box::new(move |addresses: Vec<SocketAddr>| tell.send(addresses[0]).unwrap());
-        let starts = Start::<SimEnv>::all(&broker, Lead { stop, on_ready });
+        let (starts, asker) = Start::<SimEnv>::all(&broker, Lead { stop, on_ready });
         let mut shards = Vec::new();
         for (index, start) in (0..).zip(starts) {
             let env = world.env(index);
@@ -40,7 +42,7 @@ impl Running {
             }
             clock.sleep(Duration::from_millis(1)).await;
         };
-        Self { address, switch, shards }
+        Self { address, asker, switch, shards }
     }
 
     /// Stops the broker and waits until every shard has ended.

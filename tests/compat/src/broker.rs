@@ -13,7 +13,8 @@ use crate::process::{self, Finished, Running};
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Several brokers and their clients share this machine's cores, memory and disk; and one shard would prove little.
-const SHARED_MACHINE: [&str; 5] = [
+const SHARED_MACHINE: [&str; 6] = [
+    "admin.listener=127.0.0.1:0",
     "millrace.shards=2",
     "millrace.pin.cores=false",
     "millrace.memory.bytes=1073741824",

@@ -16,6 +16,7 @@ use super::operations::io_error;
 use super::panics::abort_on_panic_of_this_thread;
 use super::tasks::PREEMPTION_MIN;
 use super::watchdog::{Pulse, Watchdog};
+use crate::kernel;
 
 /// How the shards run.
 #[derive(Clone, Debug)]
@@ -236,17 +237,8 @@ fn allowed_cores() -> io::Result<Vec<usize>> {
 /// workers as it has entries, up to four per core. glommio's first one has two entries and only asks what the kernel can
 /// do, so flushes and writes over unwritten extents would run two at a time for good. The first ring is ours, and larger.
 fn open_first_ring() -> io::Result<()> {
-    // The kernel's `io_uring_params`: 120 bytes, of which zeros are a request for the defaults.
-    let mut parameters = [0_u64; 15];
-    // SAFETY: the parameters have the size that the kernel reads and writes.
-    let descriptor = unsafe { libc::syscall(libc::SYS_io_uring_setup, RING_DEPTH, parameters.as_mut_ptr()) };
-    if descriptor >= 0 {
-        let descriptor = i32::try_from(descriptor).expect("descriptors are small");
-        // SAFETY: the descriptor was made by the call above and nobody else knows it.
-        drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(descriptor) });
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let entries = u32::try_from(RING_DEPTH).expect("a small constant");
+    let Err(error) = kernel::try_io_uring(entries) else { return Ok(()) };
     let text = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is forbidden: the seccomp profile of the container blocks it (run it with one that allows \

@@ -307,7 +307,7 @@ impl<'a> AlterConfigsResourceResponse<'a> {
     /// Appends the `AlterConfigsResourceResponse` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 2);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_i8(self.resource_type);
         writer.write_string(layout, self.resource_name)?;

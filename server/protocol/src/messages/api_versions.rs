@@ -176,7 +176,7 @@ impl<'a> ApiVersionsResponse<'a> {
             return Err(EncodeError::UnsupportedVersion { version });
         }
         let layout = Layout::at(version, 3);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_array(layout, &self.api_keys, |writer, element| element.encode(writer, version))?;
         if version >= 1 {
             writer.write_i32(self.throttle_time_ms);

@@ -211,7 +211,7 @@ impl<'a> DescribedGroup<'a> {
     /// Appends the `DescribedGroup` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::Flexible;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_string(layout, self.group_id)?;
         writer.write_string(layout, self.group_state)?;

@@ -259,7 +259,7 @@ impl<'a> ConsumerGroupHeartbeatResponse<'a> {
         }
         let layout = Layout::Flexible;
         writer.write_i32(self.throttle_time_ms);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_nullable_string(layout, self.member_id)?;
         writer.write_i32(self.member_epoch);

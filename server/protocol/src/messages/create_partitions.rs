@@ -306,7 +306,7 @@ impl<'a> CreatePartitionsTopicResult<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 2);
         writer.write_string(layout, self.name)?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         if layout.is_flexible() {
             writer.write_uvarint(0);

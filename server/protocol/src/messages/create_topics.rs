@@ -429,7 +429,7 @@ impl<'a> CreatableTopicResult<'a> {
         if version >= 7 {
             writer.write_uuid(self.topic_id);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         if version >= 5 {
             writer.write_i32(self.num_partitions);

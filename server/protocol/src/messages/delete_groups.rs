@@ -170,7 +170,7 @@ impl<'a> DeletableGroupResult<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 2);
         writer.write_string(layout, self.group_id)?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }

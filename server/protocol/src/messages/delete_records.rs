@@ -344,7 +344,7 @@ impl DeleteRecordsPartitionResult {
         let layout = Layout::at(version, 2);
         writer.write_i32(self.partition_index);
         writer.write_i64(self.low_watermark);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }

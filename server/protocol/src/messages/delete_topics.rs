@@ -264,7 +264,7 @@ impl<'a> DeletableTopicResult<'a> {
         if version >= 6 {
             writer.write_uuid(self.topic_id);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if version >= 5 {
             writer.write_nullable_string(layout, self.error_message)?;
         }

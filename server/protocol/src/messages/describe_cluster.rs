@@ -171,7 +171,7 @@ impl<'a> DescribeClusterResponse<'a> {
         }
         let layout = Layout::Flexible;
         writer.write_i32(self.throttle_time_ms);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         if version >= 1 {
             writer.write_i8(self.endpoint_type);

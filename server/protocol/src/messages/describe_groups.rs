@@ -226,7 +226,7 @@ impl<'a> DescribedGroup<'a> {
     /// Appends the `DescribedGroup` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 5);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if version >= 6 {
             writer.write_nullable_string(layout, self.error_message)?;
         } else if self.error_message.is_some() {

@@ -180,7 +180,7 @@ impl<'a> DescribeLogDirsResponse<'a> {
         let layout = Layout::at(version, 2);
         writer.write_i32(self.throttle_time_ms);
         if version >= 3 {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         }
         writer.write_array(layout, &self.results, |writer, element| element.encode(writer, version))?;
         if layout.is_flexible() {
@@ -261,7 +261,7 @@ impl<'a> DescribeLogDirsResult<'a> {
     /// Appends the `DescribeLogDirsResult` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 2);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_string(layout, self.log_dir)?;
         writer.write_array(layout, &self.topics, |writer, element| element.encode(writer, version))?;
         if version >= 4 {

@@ -264,7 +264,7 @@ impl<'a> PartitionResponse<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::Flexible;
         writer.write_i32(self.partition_index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_array(layout, &self.active_producers, |writer, element| element.encode(writer, version))?;
         writer.write_uvarint(0);

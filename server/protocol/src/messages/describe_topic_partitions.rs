@@ -295,7 +295,7 @@ impl<'a> DescribeTopicPartitionsResponseTopic<'a> {
     /// Appends the `DescribeTopicPartitionsResponseTopic` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::Flexible;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.name)?;
         writer.write_uuid(self.topic_id);
         writer.write_bool(self.is_internal);
@@ -396,7 +396,7 @@ impl DescribeTopicPartitionsResponsePartition {
     /// Appends the `DescribeTopicPartitionsResponsePartition` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::Flexible;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i32(self.partition_index);
         writer.write_i32(self.leader_id);
         writer.write_i32(self.leader_epoch);

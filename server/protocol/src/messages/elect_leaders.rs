@@ -196,7 +196,7 @@ impl<'a> ElectLeadersResponse<'a> {
         let layout = Layout::at(version, 2);
         writer.write_i32(self.throttle_time_ms);
         if version >= 1 {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         } else if self.error_code != 0 {
             return Err(EncodeError::FieldNotInVersion { field: "ErrorCode", version });
         }
@@ -325,7 +325,7 @@ impl<'a> PartitionResult<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 2);
         writer.write_i32(self.partition_id);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         if layout.is_flexible() {
             writer.write_uvarint(0);

@@ -570,7 +570,7 @@ impl<'a> FetchResponse<'a> {
         let layout = Layout::at(version, 12);
         writer.write_i32(self.throttle_time_ms);
         if version >= 7 {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         }
         if version >= 7 {
             writer.write_i32(self.session_id);
@@ -785,7 +785,7 @@ impl<'a> PartitionData<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 12);
         writer.write_i32(self.partition_index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i64(self.high_watermark);
         writer.write_i64(self.last_stable_offset);
         if version >= 5 {

@@ -173,7 +173,7 @@ impl<'a> FindCoordinatorResponse<'a> {
             writer.write_i32(self.throttle_time_ms);
         }
         if version <= 3 {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         } else if self.error_code != 0 {
             return Err(EncodeError::FieldNotInVersion { field: "ErrorCode", version });
         }
@@ -286,7 +286,7 @@ impl<'a> Coordinator<'a> {
         writer.write_i32(self.node_id);
         writer.write_string(layout, self.host)?;
         writer.write_i32(self.port);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_uvarint(0);
         Ok(())

@@ -129,7 +129,7 @@ impl HeartbeatResponse {
         if version >= 1 {
             writer.write_i32(self.throttle_time_ms);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }

@@ -201,7 +201,7 @@ impl InitProducerIdResponse {
         }
         let layout = Layout::at(version, 2);
         writer.write_i32(self.throttle_time_ms);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i64(self.producer_id);
         writer.write_i16(self.producer_epoch);
         if version >= 6 {

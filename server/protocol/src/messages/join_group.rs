@@ -282,7 +282,7 @@ impl<'a> JoinGroupResponse<'a> {
         if version >= 2 {
             writer.write_i32(self.throttle_time_ms);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i32(self.generation_id);
         if version >= 7 {
             writer.write_nullable_string(layout, self.protocol_type)?;

@@ -211,7 +211,7 @@ impl<'a> LeaveGroupResponse<'a> {
         if version >= 1 {
             writer.write_i32(self.throttle_time_ms);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if version >= 3 {
             writer.write_array(layout, &self.members, |writer, element| element.encode(writer, version))?;
         } else if !self.members.is_empty() {
@@ -290,7 +290,7 @@ impl<'a> MemberResponse<'a> {
         let layout = Layout::at(version, 4);
         writer.write_string(layout, self.member_id)?;
         writer.write_nullable_string(layout, self.group_instance_id)?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }

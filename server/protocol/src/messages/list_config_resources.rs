@@ -115,7 +115,7 @@ impl<'a> ListConfigResourcesResponse<'a> {
         }
         let layout = Layout::Flexible;
         writer.write_i32(self.throttle_time_ms);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_array(layout, &self.config_resources, |writer, element| element.encode(writer, version))?;
         writer.write_uvarint(0);
         Ok(())

@@ -133,7 +133,7 @@ impl<'a> ListGroupsResponse<'a> {
         if version >= 1 {
             writer.write_i32(self.throttle_time_ms);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_array(layout, &self.groups, |writer, element| element.encode(writer, version))?;
         if layout.is_flexible() {
             writer.write_uvarint(0);

@@ -390,7 +390,7 @@ impl ListOffsetsPartitionResponse {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 6);
         writer.write_i32(self.partition_index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i64(self.timestamp);
         writer.write_i64(self.offset);
         if version >= 4 {

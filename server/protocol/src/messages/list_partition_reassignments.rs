@@ -182,7 +182,7 @@ impl<'a> ListPartitionReassignmentsResponse<'a> {
         }
         let layout = Layout::Flexible;
         writer.write_i32(self.throttle_time_ms);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_array(layout, &self.topics, |writer, element| element.encode(writer, version))?;
         writer.write_uvarint(0);

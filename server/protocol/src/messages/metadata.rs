@@ -301,7 +301,7 @@ impl<'a> MetadataResponse<'a> {
             return Err(EncodeError::FieldNotInVersion { field: "ClusterAuthorizedOperations", version });
         }
         if version >= 13 {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         }
         if layout.is_flexible() {
             writer.write_uvarint(0);
@@ -459,7 +459,7 @@ impl<'a> MetadataResponseTopic<'a> {
     /// Appends the `MetadataResponseTopic` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 9);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if version >= 12 {
             writer.write_nullable_string(layout, self.name)?;
         } else {
@@ -567,7 +567,7 @@ impl MetadataResponsePartition {
     /// Appends the `MetadataResponsePartition` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 9);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i32(self.partition_index);
         writer.write_i32(self.leader_id);
         if version >= 7 {

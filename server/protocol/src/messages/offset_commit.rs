@@ -423,7 +423,7 @@ impl OffsetCommitResponsePartition {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 8);
         writer.write_i32(self.partition_index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }

@@ -195,7 +195,7 @@ impl<'a> OffsetDeleteResponse<'a> {
             return Err(EncodeError::UnsupportedVersion { version });
         }
         let layout = Layout::Classic;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i32(self.throttle_time_ms);
         writer.write_array(layout, &self.topics, |writer, element| element.encode(writer, version))?;
         Ok(())
@@ -296,7 +296,7 @@ impl OffsetDeleteResponsePartition {
     /// Appends the `OffsetDeleteResponsePartition` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         writer.write_i32(self.partition_index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         Ok(())
     }
 

@@ -400,7 +400,7 @@ impl<'a> OffsetFetchResponse<'a> {
             return Err(EncodeError::FieldNotInVersion { field: "Topics", version });
         }
         if (2..=7).contains(&version) {
-            writer.write_i16(self.error_code);
+            writer.write_error_code(self.error_code);
         }
         if version >= 8 {
             writer.write_array(layout, &self.groups, |writer, element| element.encode(writer, version))?;
@@ -551,7 +551,7 @@ impl<'a> OffsetFetchResponsePartition<'a> {
             writer.write_i32(self.committed_leader_epoch);
         }
         writer.write_nullable_string(layout, self.metadata)?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if layout.is_flexible() {
             writer.write_uvarint(0);
         }
@@ -611,7 +611,7 @@ impl<'a> OffsetFetchResponseGroup<'a> {
         let layout = Layout::Flexible;
         writer.write_string(layout, self.group_id)?;
         writer.write_array(layout, &self.topics, |writer, element| element.encode(writer, version))?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_uvarint(0);
         Ok(())
     }
@@ -737,7 +737,7 @@ impl<'a> OffsetFetchResponsePartitions<'a> {
         writer.write_i64(self.committed_offset);
         writer.write_i32(self.committed_leader_epoch);
         writer.write_nullable_string(layout, self.metadata)?;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_uvarint(0);
         Ok(())
     }

@@ -365,7 +365,7 @@ impl EpochEndOffset {
     /// Appends the `EpochEndOffset` as `version` has it.
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 4);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i32(self.partition);
         writer.write_i32(self.leader_epoch);
         writer.write_i64(self.end_offset);

@@ -452,7 +452,7 @@ impl<'a> PartitionProduceResponse<'a> {
     pub(crate) fn encode(&self, writer: &mut Writer, version: i16) -> Result<(), EncodeError> {
         let layout = Layout::at(version, 9);
         writer.write_i32(self.index);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_i64(self.base_offset);
         writer.write_i64(self.log_append_time_ms);
         if version >= 5 {

@@ -117,7 +117,7 @@ impl<'a> SaslAuthenticateResponse<'a> {
             return Err(EncodeError::UnsupportedVersion { version });
         }
         let layout = Layout::at(version, 2);
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_nullable_string(layout, self.error_message)?;
         writer.write_bytes(layout, self.auth_bytes)?;
         if version >= 1 {

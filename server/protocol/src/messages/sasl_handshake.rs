@@ -96,7 +96,7 @@ impl<'a> SaslHandshakeResponse<'a> {
             return Err(EncodeError::UnsupportedVersion { version });
         }
         let layout = Layout::Classic;
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         writer.write_array(layout, &self.mechanisms, |writer, element| writer.write_string(layout, element))?;
         Ok(())
     }

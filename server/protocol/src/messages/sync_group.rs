@@ -213,7 +213,7 @@ impl<'a> SyncGroupResponse<'a> {
         if version >= 1 {
             writer.write_i32(self.throttle_time_ms);
         }
-        writer.write_i16(self.error_code);
+        writer.write_error_code(self.error_code);
         if version >= 5 {
             writer.write_nullable_string(layout, self.protocol_type)?;
         }

@@ -162,3 +162,16 @@ fn uuids_are_shown_as_kafka_shows_them() {
     let counted = Uuid([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
     assert_eq!(counted.to_string(), "AAECAwQFBgcICQoLDA0ODw");
 }
+
+#[test]
+fn codes_of_errors_are_counted_and_others_not() {
+    let mut writer = Writer::new();
+    for code in [0, 3, 0, -1] {
+        writer.write_error_code(code);
+    }
+    writer.write_i16(7);
+    assert_eq!(writer.error_count(), 2);
+    assert_eq!(writer.bytes(), [0, 0, 0, 3, 0, 0, 255, 255, 0, 7]);
+    writer.clear();
+    assert_eq!(writer.error_count(), 2, "a count of everything ever written");
+}

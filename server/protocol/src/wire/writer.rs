@@ -11,6 +11,8 @@ use super::{Layout, Uuid};
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
+    /// Codes of errors that were written, ever.
+    error_count: u64,
 }
 
 impl Writer {
@@ -21,7 +23,7 @@ impl Writer {
 
     /// A writer that appends to `bytes`, so that a buffer can be used again.
     pub fn with_buffer(bytes: Vec<u8>) -> Self {
-        Self { bytes }
+        Self { bytes, error_count: 0 }
     }
 
     /// Empties the buffer and keeps its memory.
@@ -43,6 +45,12 @@ impl Writer {
     #[inline]
     pub fn position(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// How many codes of errors were written since the writer was made. What is truncated or cleared stays counted.
+    #[inline]
+    pub fn error_count(&self) -> u64 {
+        self.error_count
     }
 
     /// Gives the buffer away.
@@ -72,6 +80,14 @@ impl Writer {
     #[inline]
     pub fn write_i16(&mut self, value: i16) {
         self.write_slice(&value.to_be_bytes());
+    }
+
+    /// Writes an error code of Kafka's, and counts it if it says that something went wrong. A field of its own kind, so that
+    /// whoever answers requests need not look into answers to know whether they carry errors.
+    #[inline]
+    pub fn write_error_code(&mut self, code: i16) {
+        self.error_count += u64::from(code != 0);
+        self.write_i16(code);
     }
 
     /// Writes a `uint16`.

@@ -61,6 +61,23 @@ fn bounds_are_inclusive() {
 }
 
 #[test]
+fn the_admin_listener_takes_any_port_when_the_clients_do() {
+    let bind = |settings: &[&str]| checked(settings).unwrap().admin.bind.map(|bind| bind.to_string());
+    assert_eq!(bind(&[]).as_deref(), Some("127.0.0.1:9644"));
+    assert_eq!(bind(&["listeners=127.0.0.1:0"]).as_deref(), Some("127.0.0.1:0"));
+    assert_eq!(
+        bind(&["listeners=127.0.0.1:0", "admin.listener=127.0.0.1:9644"]).as_deref(),
+        Some("127.0.0.1:9644"),
+        "what was asked for is kept"
+    );
+    assert_eq!(bind(&["admin.listener=[::1]:7"]).as_deref(), Some("[::1]:7"));
+    assert_eq!((bind(&["admin.listener=none"]), bind(&["admin.listener="])), (None, None));
+    refused(&["admin.listener=:9644"], &["admin.listener: \":9644\""]);
+    refused(&["admin.listener=off"], &["or none"]);
+    refused(&["admin.listener=127.0.0.1:9092"], &["an address of its own"]);
+}
+
+#[test]
 fn a_wildcard_listener_needs_an_advertised_address() {
     for wildcard in ["listeners=0.0.0.0:9092", "listeners=[::]:9092", "listeners=PLAINTEXT://:9092"] {
         refused(&[wildcard], &["listeners and advertised.listeners clash"]);

@@ -75,6 +75,16 @@ pub const ROWS: &[Row] = &[
               sessions take is bounded by memory besides. 0 has every Fetch say everything.",
     },
     Row {
+        key: Key::AdminListener,
+        name: "admin.listener",
+        kind: Kind::Text("`host:port`, or `none`"),
+        default: "127.0.0.1:9644",
+        change: Change::Restart,
+        doc: "Address that answers HTTP: `/metrics`, `/healthz`, `/readyz`. Nobody is asked who they are, so it should be one \
+              that only operators reach. Port 0 takes a free one, and so does the default when the first of `listeners` has \
+              port 0; the banner says which. `none` switches it off.",
+    },
+    Row {
         key: Key::NodeId,
         name: "node.id",
         kind: Kind::Number { min: 0, max: 2_147_483_647 },

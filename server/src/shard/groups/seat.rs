@@ -23,6 +23,8 @@ use crate::group::records::Record;
 use crate::group::request::{Answer, ListedGroup};
 use crate::group::{Outcome, Token};
 use crate::handlers::errors;
+use crate::metadata::Image;
+use crate::metrics::report::{COMMITTED_COUNT_MAX, CommittedReport, GroupsReport};
 
 /// One partition.
 pub(super) struct Seat<E: Env> {
@@ -82,6 +84,27 @@ impl<E: Env> Seat<E> {
     /// The groups, if they are known.
     pub(super) fn list(&self) -> Option<Vec<ListedGroup>> {
         self.coordinator.borrow().as_ref().map(|coordinator| coordinator.list().collect())
+    }
+
+    /// Adds the groups, if they are known.
+    pub(super) fn add_to(&self, report: &mut GroupsReport, image: &Image) {
+        let coordinator = self.coordinator.borrow();
+        let Some(coordinator) = coordinator.as_ref() else { return };
+        for group in coordinator.list() {
+            *report.states.entry(group.state).or_default() += 1;
+        }
+        for (group, topic, offsets) in coordinator.committed() {
+            // Deleted topics are forgotten a moment after they go.
+            let Some(topic_id) = image.find_topic_id(topic) else { continue };
+            let offsets: Vec<_> = offsets.collect();
+            if report.offset_count + offsets.len() > COMMITTED_COUNT_MAX {
+                report.left_out_count += offsets.len();
+                continue;
+            }
+            report.offset_count += offsets.len();
+            let (group, topic) = (group.to_owned(), topic.to_owned());
+            report.committed.push(CommittedReport { group, topic, topic_id, offsets });
+        }
     }
 
     /// The partition is not this shard's any more.

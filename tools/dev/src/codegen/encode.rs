@@ -46,6 +46,8 @@ fn value_statement(field: &Field, value: &str, is_nullable: bool) -> String {
     // An array is borrowed from `self`; `value` already is a borrow.
     let borrow = if value.starts_with("self.") { "&" } else { "" };
     match &field.kind {
+        // The writer counts answers that carry errors.
+        Type::Fixed(..) if field.wire_name == "ErrorCode" => format!("writer.write_error_code({value});\n"),
         Type::Fixed(_, rust, _) => format!("writer.write_{}({value});\n", rust.to_ascii_lowercase()),
         Type::Text => format!("writer.write_{nullable}string({layout}, {value})?;\n"),
         Type::Bytes | Type::Records => format!("writer.write_{nullable}bytes({layout}, {value})?;\n"),
