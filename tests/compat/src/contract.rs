@@ -187,7 +187,7 @@ impl Member {
         let Some(line) = self.running.poll_line(limit) else { return };
         match line.strip_prefix("assigned") {
             Some(partitions) => {
-                let partitions = partitions.split_whitespace().map(|partition| partition.parse::<u32>());
+                let partitions = partitions.split_whitespace().map(str::parse::<u32>);
                 self.assigned = Some(partitions.collect::<Result<_, _>>().expect("partitions are numbers"));
             }
             None => self.records.push(Record::parse_read(&line)),
