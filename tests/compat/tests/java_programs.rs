@@ -71,7 +71,7 @@ fn the_client_compatibility_test_passes() {
     assert!(told.contains("SUCCESS"), "{told}");
 }
 
-/// DescribeLogDirs is not served yet: the tool says so, and the broker goes on.
+/// `DescribeLogDirs` is not served yet: the tool says so, and the broker goes on.
 #[test]
 fn the_log_dirs_command_is_refused() {
     let broker = broker();
