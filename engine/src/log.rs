@@ -314,15 +314,17 @@ impl<E: Env> Log<E> {
         let end_offset = base_offset.checked_add(i64::from(header.last_offset_delta.get()) + 1)?;
         let bytes = batch.bytes();
         let append_time = (self.config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let timestamp = append_time.unwrap_or_else(|| batch.max_timestamp());
         let adjust = |copy: &mut [u8]| {
             batch::assign_offsets(copy, base_offset.get(), epoch.get());
-            if let Some(time) = append_time {
-                batch::assign_log_append_time(copy, time);
+            if append_time.is_some() {
+                batch::assign_log_append_time(copy, timestamp);
+            } else if timestamp != header.max_timestamp.get() {
+                batch::assign_max_timestamp(copy, timestamp);
             }
         };
         self.tail.append(position, bytes, adjust, allocate);
         self.offsets.append(Mark { offset: end_offset, position: position.plus(bytes.len()) });
-        let timestamp = append_time.unwrap_or(header.max_timestamp.get());
         self.index.push(base_offset, self.locate_active(position), timestamp);
         self.first_timestamp.get_or_insert(timestamp);
         let mut header = *header;
@@ -343,7 +345,7 @@ impl<E: Env> Log<E> {
             return false;
         }
         let bytes = self.locate_active(position).plus(batch.bytes().len()).get();
-        let age_ms = self.first_timestamp.map_or(0, |first| batch.header().max_timestamp.get().saturating_sub(first));
+        let age_ms = self.first_timestamp.map_or(0, |first| batch.max_timestamp().saturating_sub(first));
         let too_old = u128::try_from(age_ms).is_ok_and(|age_ms| age_ms > self.config.roll_age_max().as_millis());
         bytes > self.config.segment_bytes || too_old
     }

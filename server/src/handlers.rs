@@ -76,12 +76,10 @@ pub struct Context<'a, E: Env> {
 }
 
 impl<'a, E: Env> Context<'a, E> {
-    /// Decodes the body, to its last byte.
+    /// Decodes the body. Bytes behind it are ignored, as in Kafka: librdkafka 2.16 sends three with a Metadata request
+    /// for all topics.
     fn decode<M: Message<'a>>(&self) -> Result<M, DecodeError> {
-        let mut reader = self.body();
-        let message = M::decode(&mut reader, self.head.version)?;
-        reader.finish()?;
-        Ok(message)
+        M::decode(&mut self.body(), self.head.version)
     }
 
     /// A reader at the body.

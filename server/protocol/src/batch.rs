@@ -87,6 +87,19 @@ impl<'a> BatchView<'a> {
     }
 }
 
+impl BatchView<'_> {
+    /// The largest time of its records. A producer that leaves it out of the header, as Sarama does, has it looked for:
+    /// in the records, or, if they are compressed, taken from the first one, which the header has.
+    pub fn max_timestamp(&self) -> i64 {
+        let (base, told) = (self.header.base_timestamp.get(), self.header.max_timestamp.get());
+        if told >= base || self.header.attributes().is_log_append_time() {
+            return told;
+        }
+        let records = self.records().into_iter().flatten().map_while(Result::ok);
+        records.map(|record| record.timestamp).fold(base, i64::max)
+    }
+}
+
 /// Whether a batch that lies in `pieces`, header included, is of the known format and has the checksum that its header
 /// says. What the checksum does not cover, its place in the log, is not looked at.
 pub fn is_intact<'a>(header: &BatchHeader, pieces: impl Iterator<Item = &'a [u8]>) -> bool {
@@ -116,10 +129,24 @@ pub fn assign_offsets(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
 ///
 /// Panics if `batch` is shorter than a header, which no checked batch is.
 pub fn assign_log_append_time(batch: &mut [u8], timestamp_ms: i64) {
+    change_times(batch, |header| {
+        header.attributes = header.attributes().with_log_append_time().0.into();
+        header.max_timestamp = timestamp_ms.into();
+    });
+}
+
+/// Writes the largest time of a checked batch into it, for a producer that did not. The checksum follows, as in
+/// [`assign_log_append_time`].
+///
+/// Panics if `batch` is shorter than a header, which no checked batch is.
+pub fn assign_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
+    change_times(batch, |header| header.max_timestamp = timestamp_ms.into());
+}
+
+/// Changes what lies in front of [`TIMES_END`], and the checksum with it.
+fn change_times(batch: &mut [u8], change: impl FnOnce(&mut BatchHeader)) {
     let crc_before = crc32c::crc32c(&batch[CRC_START..TIMES_END]);
-    let header = header_mut(batch);
-    header.attributes = header.attributes().with_log_append_time().0.into();
-    header.max_timestamp = timestamp_ms.into();
+    change(header_mut(batch));
     let crc_after = crc32c::crc32c(&batch[CRC_START..TIMES_END]);
     let shifted = crc32c::crc32c_combine(crc_before ^ crc_after, 0, batch.len() - TIMES_END);
     let header = header_mut(batch);

@@ -41,7 +41,6 @@ pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close
     let mut positions = ProducePositions::default();
     let mut body = context.body();
     positions.decode(&mut body, context.head.version)?;
-    body.finish()?;
 
     let reply_when = if positions.acks == 0 { ReplyWhen::Appended } else { ReplyWhen::Durable };
     let mut outcomes = Vec::with_capacity(positions.partitions.len());

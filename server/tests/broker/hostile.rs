@@ -7,7 +7,7 @@ use millrace_protocol::api_key::ApiKey;
 use millrace_protocol::batch::{Attributes, BatchBuilder, BatchFields, ProducerFields};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::api_versions::ApiVersionsResponse;
-use millrace_protocol::messages::metadata::MetadataRequest;
+use millrace_protocol::messages::metadata::{MetadataRequest, MetadataResponse};
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::wire::Writer;
 use millrace_runtime::sim::{DiskConfig, SimEnv, World, WorldConfig};
@@ -94,6 +94,28 @@ fn a_refused_version_is_answered_after_the_requests_before_it() {
         assert_eq!(response.responses[0].partition_responses.len(), 2);
         let answer = client.receive(ApiKey::ApiVersions, 0).await.unwrap();
         assert_ne!(answer.decode::<ApiVersionsResponse<'_>>(0).error_code, 0);
+        client.close();
+        broker.stop().await;
+    });
+}
+
+/// librdkafka 2.16 asks for all topics, in version 13, with three bytes too many.
+#[test]
+fn bytes_behind_a_request_are_ignored() {
+    each_seed(async |world| {
+        let broker = Running::start(world, PARTITIONS).await;
+        let mut client = Client::connect(&client_env(world), broker.address).await;
+        client.make_topic("weather").await;
+        let mut writer = Writer::new();
+        client.push(&mut writer, 13, &MetadataRequest { topics: None, ..MetadataRequest::default() });
+        let mut bytes = writer.bytes().to_vec();
+        bytes.extend_from_slice(b"\x01\0\0");
+        let length = u32::try_from(bytes.len() - 4).unwrap();
+        bytes[..4].copy_from_slice(&length.to_be_bytes());
+        client.send(&bytes).await;
+        let answer = client.receive(ApiKey::Metadata, 13).await.expect("the broker answers");
+        let response: MetadataResponse<'_> = answer.decode(13);
+        assert_eq!(response.topics.len(), 1);
         client.close();
         broker.stop().await;
     });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millrace_protocol::batch::{BatchBuilder, BatchFields, assign_max_timestamp};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
@@ -18,7 +19,7 @@ use millrace_protocol::wire::{Uuid, Writer};
 use millrace_runtime::sim::{SimEnv, World};
 use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
 
-use crate::client::{Client, fetch_request};
+use crate::client::{Client, fetch_request, produce_request};
 use crate::each_seed;
 use crate::start::{Running, client_env};
 
@@ -83,6 +84,36 @@ fn records_go_when_they_are_too_old_and_the_metadata_stays() {
             assert_eq!(client.make_topic(name).await, id, "the metadata is never too old");
             assert_eq!(client.produce(name, 0, b"new").await, 1);
         }
+        client.close();
+        broker.stop().await;
+    });
+}
+
+/// As Sarama sends it: the header has the first record's time and not the largest.
+#[test]
+fn a_batch_whose_header_lacks_its_largest_time_is_kept_and_found() {
+    const TIME: i64 = 1_750_000_000_000;
+    each_seed(async |world| {
+        let broker = Running::start(world, SETTINGS).await;
+        let mut client = Client::connect(&client_env(world), broker.address).await;
+        client.make_topic("weather").await;
+        let mut builder = BatchBuilder::new(BatchFields::default());
+        for second in 0..3 {
+            builder.push(TIME + second * 1000, None, Some(b"cold"));
+        }
+        let mut batch = builder.build();
+        assign_max_timestamp(&mut batch, -1);
+        client.call(9, &produce_request("weather", &[(0, &batch)], -1)).await;
+        pause(world, Duration::from_secs(5)).await;
+        assert_eq!(starts(&mut client, "weather").await, [0; 4], "it is not of 1970");
+        let ask = |timestamp| ListOffsetsPartition { partition_index: 0, timestamp, ..Default::default() };
+        let partitions = [TIME, TIME + 1, TIME + 2000, TIME + 2001].map(ask).to_vec();
+        let topics = vec![ListOffsetsTopic { name: "weather", partitions }];
+        let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
+        let answer = client.call(6, &request).await;
+        let response: ListOffsetsResponse<'_> = answer.decode(6);
+        let offsets: Vec<i64> = response.topics[0].partitions.iter().map(|found| found.offset).collect();
+        assert_eq!(offsets, [0, 1, 2, -1]);
         client.close();
         broker.stop().await;
     });

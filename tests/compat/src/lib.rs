@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod contract;
 pub mod java;
 pub mod kcat;
 pub mod places;

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -56,23 +56,32 @@ pub struct Running {
     _stderr_folder: tempfile::TempDir,
     /// Feeds stdin. A child that ends early closes the pipe, which ends the thread.
     writer: Option<JoinHandle<()>>,
+    /// Kept open for a child that runs until its stdin ends.
+    stdin: Option<ChildStdin>,
     reaped: Option<ExitStatus>,
 }
 
 impl Running {
     /// Starts `command` with `input` on its stdin.
     pub fn start(command: &mut Command, input: Vec<u8>) -> Running {
+        let mut running = Running::start_open(command);
+        let mut stdin = running.stdin.take().expect("it was just opened");
+        running.writer = Some(spawn("stdin", move || {
+            // An error is the child's early end, which its exit status tells better.
+            drop(stdin.write_all(&input));
+        }));
+        running
+    }
+
+    /// Starts `command` with a stdin that has nothing and stays open until [`Self::close_stdin`].
+    pub fn start_open(command: &mut Command) -> Running {
         let described = format!("{command:?}");
         let folder = tempfile::tempdir().expect("the machine has a temporary directory");
         let stderr = folder.path().join("stderr");
         let stderr_file = File::create(&stderr).expect("a fresh directory takes a file");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr_file);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{described}: {error}"));
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let writer = spawn("stdin", move || {
-            // An error is the child's early end, which its exit status tells better.
-            drop(stdin.write_all(&input));
-        });
+        let stdin = child.stdin.take();
         let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, lines) = mpsc::channel();
         // Not joined: it ends with the pipe, which a stray grandchild could hold open.
@@ -85,7 +94,7 @@ impl Running {
             }
         });
         let command = described;
-        Running { command, child, lines, stderr, _stderr_folder: folder, writer: Some(writer), reaped: None }
+        Running { command, child, lines, stderr, _stderr_folder: folder, writer: None, stdin, reaped: None }
     }
 
     /// The process id.
@@ -93,16 +102,26 @@ impl Running {
         self.child.id()
     }
 
+    /// Ends stdin, which tells a child that waits for it to end.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line of stdout without its line feed, if one comes within `limit`; panics at the end of stdout.
+    #[track_caller]
+    pub fn poll_line(&mut self, limit: Duration) -> Option<String> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Some(text_of(&line)),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => panic!("{}: ended\n{}", self.command, self.stderr()),
+        }
+    }
+
     /// The next line of stdout without its line feed; panics if none comes within `limit`, or none ever.
     #[track_caller]
     pub fn next_line(&mut self, limit: Duration) -> String {
-        match self.lines.recv_timeout(limit) {
-            Ok(line) => String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line)).into_owned(),
-            Err(RecvTimeoutError::Timeout) => {
-                panic!("{}: no line within {limit:?}\n{}", self.command, self.stderr())
-            }
-            Err(RecvTimeoutError::Disconnected) => panic!("{}: ended\n{}", self.command, self.stderr()),
-        }
+        let line = self.poll_line(limit);
+        line.unwrap_or_else(|| panic!("{}: no line within {limit:?}\n{}", self.command, self.stderr()))
     }
 
     /// Everything on stderr so far.
@@ -187,6 +206,10 @@ pub fn run(command: &mut Command, input: impl Into<Vec<u8>>) -> Finished {
     Running::start(command, input.into()).finish(CLIENT_LIMIT)
 }
 
+fn text_of(line: &[u8]) -> String {
+    String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned()
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("a test may start a few threads")
 }
@@ -214,6 +237,15 @@ mod tests {
         let mut running = Running::start(&mut shell("echo one; echo two; echo three"), Vec::new());
         assert_eq!(running.next_line(CLIENT_LIMIT), "one");
         assert_eq!(running.finish(CLIENT_LIMIT).text(), "two\nthree\n");
+    }
+
+    #[test]
+    fn an_open_stdin_ends_when_it_is_closed() {
+        let mut running = Running::start_open(&mut shell("echo ready; cat; echo over"));
+        assert_eq!(running.next_line(CLIENT_LIMIT), "ready");
+        assert_eq!(running.poll_line(Duration::ZERO), None);
+        running.close_stdin();
+        assert_eq!(running.finish(CLIENT_LIMIT).text(), "over\n");
     }
 
     #[test]

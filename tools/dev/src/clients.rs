@@ -2,8 +2,8 @@
 //! small disk, for tests/fuzz a C++ compiler.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
-//! `target/compat` and is bound to a file in tests/compat/clients, whose copy lies beside the installed files as the mark
-//! of a finished installation: change the file and the next run installs again.
+//! `target/compat` and is bound to files in tests/compat/clients, whose copy lies beside what was installed as the mark of a
+//! finished installation: change a file and the next run installs again.
 
 use std::fs;
 use std::path::Path;
@@ -21,6 +21,9 @@ const PACKAGES: &[(&[&str], &str)] = &[
     (&["java", "-version"], "default-jre-headless"),
     (&["mvn", "-version"], "maven"),
     (&["python3", "-c", "import ensurepip, venv"], "python3-venv"),
+    (&["node", "--version"], "nodejs"),
+    (&["npm", "--version"], "npm"),
+    (&["go", "version"], "golang-go"),
 ];
 
 /// The same for what the fuzzer is built with.
@@ -36,8 +39,13 @@ struct Places<'a> {
 pub(crate) fn install(root: &Path, target: &Path) -> anyhow::Result<()> {
     install_packages(PACKAGES)?;
     let places = Places { root, target };
-    places.install("requirements.txt", "venv", install_python)?;
-    places.install("pom.xml", "kafka", install_jars)
+    places.install(&["requirements.txt"], "venv", install_python)?;
+    places.install(&["pom.xml"], "kafka", install_jars)?;
+    places.install(&["kafkajs/package-lock.json", "kafkajs/package.json"], "kafkajs", install_node)?;
+    let go = ["go/go.mod", "go/go.sum", "go/lines/lines.go", "go/sarama/main.go", "go/kafka-go/main.go"];
+    places.install(&go, "go", build_go)?;
+    let rskafka = ["rskafka/Cargo.toml", "rskafka/Cargo.lock", "rskafka/src/main.rs"];
+    places.install(&rskafka, "rskafka", build_rskafka)
 }
 
 /// Installs a C++ compiler if there is none.
@@ -74,21 +82,31 @@ fn is_root() -> anyhow::Result<bool> {
 }
 
 impl Places<'_> {
-    /// Brings `target/compat/<folder>` in line with `tests/compat/clients/<list>`.
-    fn install(&self, list: &str, folder: &str, fill: fn(&Path, &Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let list = self.root.join("tests/compat/clients").join(list);
+    /// Brings `target/compat/<folder>` in line with `files` in tests/compat/clients. `fill` gets the first of them.
+    fn install(
+        &self,
+        files: &[&str],
+        folder: &str,
+        fill: fn(&Path, &Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let clients = self.root.join("tests/compat/clients");
         let folder = self.target.join("compat").join(folder);
         let mark = folder.join("installed-from");
-        let wanted = fs::read(&list).with_context(|| format!("reading {}", list.display()))?;
+        let mut wanted = Vec::new();
+        for file in files {
+            let file = clients.join(file);
+            wanted.extend(fs::read(&file).with_context(|| format!("reading {}", file.display()))?);
+        }
         if fs::read(&mark).is_ok_and(|installed| installed == wanted) {
             return Ok(());
         }
-        println!("installing what {} lists into {}", list.display(), folder.display());
+        let first = clients.join(files[0]);
+        println!("installing what {} lists into {}", first.display(), folder.display());
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        fill(&list, &folder)?;
+        fill(&first, &folder)?;
         fs::write(&mark, wanted).with_context(|| format!("writing {}", mark.display()))
     }
 }
@@ -103,6 +121,31 @@ fn install_jars(pom: &Path, folder: &Path) -> anyhow::Result<()> {
     let mut output = std::ffi::OsString::from("-DoutputDirectory=");
     output.push(folder);
     run(Command::new("mvn").args(["-q", "-B", "-f"]).arg(pom).arg("dependency:copy-dependencies").arg(output))
+}
+
+/// Exactly what the lock file says, and no script of a package.
+fn install_node(lock: &Path, folder: &Path) -> anyhow::Result<()> {
+    for file in [lock, &lock.with_file_name("package.json")] {
+        let name = file.file_name().context("a file has a name")?;
+        fs::copy(file, folder.join(name)).with_context(|| format!("copying {}", file.display()))?;
+    }
+    let ci = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"];
+    run(Command::new("npm").args(ci).current_dir(folder))
+}
+
+/// With the compiler that is there: Debian's is older than what newer clients ask for, and another is not fetched.
+fn build_go(module: &Path, folder: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("go");
+    command.args(["build", "-o"]).arg(folder).args(["./sarama", "./kafka-go"]);
+    command.current_dir(module.parent().context("a file is in a folder")?);
+    run(command.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=readonly"))
+}
+
+fn build_rskafka(manifest: &Path, folder: &Path) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(folder);
+    run(&mut command)
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 mod ci;
 mod clients;
 mod codegen;
+mod compat;
 mod crash;
 mod fuzz;
 mod pipeline;
@@ -30,6 +31,8 @@ struct Arguments {
 enum Task {
     /// Write the generated part of millrace-protocol from the message schemas.
     Codegen(codegen::Arguments),
+    /// Run the foreign clients and rewrite their matrix in docs/COMPATIBILITY.md.
+    Compat(compat::Arguments),
     /// Run the whole pipeline, as a build machine does.
     Ci(ci::Arguments),
     /// Kill the broker under load, or fail the power of its disk, over and over.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
+        Task::Compat(arguments) => compat::run(&arguments),
         Task::Crash(arguments) => crash::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Plant(arguments) => plant::run(&arguments),

@@ -91,6 +91,20 @@ fn assigned_offsets_leave_the_checksum_valid() {
 }
 
 #[test]
+fn a_largest_time_that_the_header_lacks_is_found_and_written() {
+    let mut batch = batch_with(3, |_| ());
+    let told = BatchView::parse(&batch).unwrap().header().max_timestamp.get();
+    assign_max_timestamp(&mut batch, -1);
+    let view = BatchView::parse(&batch).unwrap();
+    assert_eq!((view.header().max_timestamp.get(), view.max_timestamp()), (-1, told));
+    assign_max_timestamp(&mut batch, told);
+    assert_eq!(batch, batch_with(3, |_| ()));
+    // Of an append time every record has the header's, whatever came before it.
+    assign_log_append_time(&mut batch, 7);
+    assert_eq!(BatchView::parse(&batch).unwrap().max_timestamp(), 7);
+}
+
+#[test]
 fn an_append_time_is_written_with_the_right_checksum() {
     for record_count in [1, 2, 100] {
         let mut batch = batch_with(record_count, |_| ());
