@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use millrace_engine::flushes::Flushes;
 use millrace_engine::log::Failure;
 use millrace_engine::model::PartitionId;
 use millrace_engine::recovery::{self, OpenError, RecoveryReport};
@@ -65,6 +66,8 @@ impl Broker {
 /// What one shard starts with.
 pub struct Start<E: Env> {
     broker: Broker,
+    /// The same for all shards.
+    flushes: Flushes,
     links: Links<E>,
     lead: Option<Lead>,
 }
@@ -82,7 +85,9 @@ impl<E: Env> Start<E> {
     pub fn all(broker: &Broker, lead: Lead) -> Vec<Self> {
         let mut lead = Some(lead);
         let links = Links::all(broker.config.shards.count);
-        links.into_iter().map(|links| Self { broker: broker.clone(), links, lead: lead.take() }).collect()
+        let flushes = Flushes::new(broker.config.shards.count);
+        let start = |links| Self { broker: broker.clone(), flushes: flushes.clone(), links, lead: lead.take() };
+        links.into_iter().map(start).collect()
     }
 }
 
@@ -96,10 +101,10 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
         dispatch::receive(&receiver, source, message);
     });
     if let Some(lead) = start.lead {
-        run_first(&shard, lead).await?;
+        run_first(&shard, start.flushes, lead).await?;
     } else {
         shard.reached(Stage::Running).await;
-        open_store(&shard).await?;
+        open_store(&shard, start.flushes).await?;
         connection::start_sweep(&shard);
         groups::start(&shard);
     }
@@ -108,13 +113,13 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
 }
 
 /// Runs the shard that leads: until every shard has drained.
-async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError> {
+async fn run_first<E: Env>(shard: &Shard<E>, flushes: Flushes, lead: Lead) -> Result<(), BootError> {
     redistribute(shard).await?;
     shard.enter(Stage::Running);
     for peer in peers(shard) {
         shard.mailbox().send(peer, Message::Open);
     }
-    open_store(shard).await?;
+    open_store(shard, flushes).await?;
     connection::start_sweep(shard);
     groups::start(shard);
     let image = metadata_log::replay(shard).await?;
@@ -191,11 +196,12 @@ async fn redistribute<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
     Ok(())
 }
 
-async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
+async fn open_store<E: Env>(shard: &Shard<E>, flushes: Flushes) -> Result<(), BootError> {
     let settings = &shard.broker().config.store;
     let config = StoreConfig {
         shard_index: shard.index().get(),
         shard_count: shard.shard_count(),
+        flushes,
         journal_bytes: settings.journal_bytes,
         round_bytes_max: settings.round_bytes_max,
         write_buffer_bytes_max: settings.write_buffer_bytes_max,
