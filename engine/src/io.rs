@@ -7,4 +7,4 @@ pub mod append_buffer;
 pub(crate) mod unfinished;
 
 pub use append_buffer::{AppendBuffer, Slice};
-pub(crate) use unfinished::{is_unfinished, open_unfinished};
+pub(crate) use unfinished::{is_out_of_files, is_unfinished, open_unfinished};

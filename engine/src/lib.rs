@@ -7,7 +7,8 @@
 //! that is appended to and lent out; [`producer_state`] and [`epoch_cache`] are what batches say of producers and leaders;
 //! [`log`] is one partition in memory; [`segment`] its file; [`journal`] makes a round of appends durable; [`read_cache`]
 //! keeps what was read; [`store`] ties them together; [`checkpoint`] and [`recovery`] bring them back after a crash.
-//! [`compaction`] takes outdated records out of batches; [`histogram`] counts how long things take.
+//! [`compaction`] takes outdated records out of batches; [`histogram`] counts how long things take. [`flushes`] is what the
+//! shards of a directory tell each other: whose flush of the device failed.
 #![deny(unsafe_code)]
 
 pub mod model;
@@ -18,6 +19,7 @@ pub mod io;
 pub mod checkpoint;
 pub mod compaction;
 pub mod epoch_cache;
+pub mod flushes;
 pub mod histogram;
 pub mod journal;
 pub mod log;

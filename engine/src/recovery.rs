@@ -197,6 +197,15 @@ pub(crate) async fn recover_shard<E: Env>(
     Ok(RecoveredShard { logs, journal, report })
 }
 
+/// What a flush of a file in the data directory reaches. Makes the directory if need be.
+pub(crate) async fn find_flush_scope<E: Env>(env: &E, directory: &Path) -> Result<FlushScope, OpenError> {
+    let found = async {
+        env.disk().create_dir_all(directory).await?;
+        env.disk().flush_scope(directory).await
+    };
+    found.await.map_err(OpenError::io("asking for the flush scope"))
+}
+
 /// Makes the data directory, durably: any of the directories above it may be new too, or an earlier start may have made
 /// them and died before it could sync them.
 async fn make_directories<E: Env>(env: &E, directory: &Path) -> io::Result<()> {

@@ -23,7 +23,8 @@
 //! # Failure
 //!
 //! A failed segment write takes its log offline, a failed journal write or flush every log of the shard: after it, nobody
-//! knows what is on the device. Either way what is in memory is dropped and recovered from the device (see `failing`).
+//! knows what is on the device. A flush of the device that fails does so on every shard of the directory, whoever made it
+//! (see [`crate::flushes`]). Either way what is in memory is dropped and recovered from the device (see `failing`).
 
 mod by_time;
 mod checkpointing;
@@ -60,6 +61,7 @@ use millrace_runtime::local::{Event, OneshotReceiver};
 use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
+use crate::flushes::{ShardFlushes, SharedDevice};
 use crate::journal::Journal;
 use crate::log::config::{LogConfig, TimestampType};
 use crate::log::offsets::LogOffsets;
@@ -73,6 +75,7 @@ use crate::segment::Segment;
 
 use deleting::Remains;
 use idle::Owned;
+use open::Started;
 use report::Counters;
 use space::Space;
 use turns::Turns;
@@ -166,7 +169,7 @@ impl Ticket {
 
 /// The logs of one shard. Clones share them.
 pub struct Store<E: Env> {
-    inner: Rc<Inner<E>>,
+    inner: Rc<Inner<SharedDevice<E>>>,
 }
 
 impl<E: Env> Clone for Store<E> {
@@ -182,6 +185,8 @@ struct Inner<E: Env> {
     config: StoreConfig,
     logs_directory: PathBuf,
     flush_scope: FlushScope,
+    /// What its flushes are worth, as far as the other shards' say.
+    flushes: Rc<RefCell<ShardFlushes>>,
     logs: RefCell<BTreeMap<PartitionId, SharedLog<E>>>,
     journal: RefCell<Journal<E>>,
     /// Logs with bytes that are not durable, or with a write-back wanted.
@@ -259,18 +264,8 @@ impl<E: Env> Store<E> {
     /// opened when they are first used, and in the background after a stop that was not in order; see
     /// [`Self::recovered`].
     pub async fn open(env: E, config: StoreConfig, owned: impl Fn(PartitionId) -> bool) -> Result<Self, OpenError> {
-        let recovered = match recovery::recover_shard(&env, &config, &owned).await {
-            // What recovery writes is small: the reserve is there for that.
-            Err(error) if error.is_full() => {
-                let reserve = space::reserve_path(&config);
-                env.disk().remove_file(&reserve).await.map_err(|_| error)?;
-                recovery::recover_shard(&env, &config, &owned).await?
-            }
-            other => other?,
-        };
+        let Started { env, flushes, flush_scope, recovered } = open::start(env, &config, owned).await?;
         let logs_directory = recovery::logs_directory(&config.directory);
-        let flush_scope =
-            env.disk().flush_scope(&config.directory).await.map_err(OpenError::io("asking for the flush scope"))?;
         let logs = recovered.logs.into_iter().map(|(id, recorded)| {
             // Until somebody says how long its records are kept, none is too old.
             let config = LogConfig { retention_bytes: None, retention_age_max: None, ..LogConfig::default() };
@@ -321,6 +316,7 @@ impl<E: Env> Store<E> {
             config,
             logs_directory,
             flush_scope,
+            flushes,
         });
         // These tasks run until `close`, which waits for them by their effects.
         env.tasks().spawn(TaskClass::Flush, round::run(Rc::clone(&inner)));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use millrace_engine::flushes::Flushes;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -108,6 +109,7 @@ fn the_reserve_shrinks_with_the_setting_and_the_number_of_shards() {
             journal_bytes: RING_BYTES_MIN,
             shard_index,
             shard_count,
+            flushes: Flushes::new(shard_count),
             reserve_bytes,
             ..StoreConfig::at("/data".into())
         };

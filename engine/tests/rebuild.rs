@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join;
+use millrace_engine::flushes::Flushes;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::{FlushPolicy, LogConfig};
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -375,4 +376,82 @@ fn logs_that_wait_for_their_turn_when_their_shard_fails_keep_what_they_have() {
             }
         });
     }
+}
+
+/// Opens the stores of two shards over one directory. Each has the log whose partition is its index.
+async fn open_shards(world: &World) -> Vec<Store<SimEnv>> {
+    let flushes = Flushes::new(2);
+    let open = |shard_index: u16| {
+        let (env, flushes) = (world.env(shard_index), flushes.clone());
+        async move {
+            let config = StoreConfig {
+                journal_bytes: RING_BYTES_MIN,
+                shard_index,
+                shard_count: 2,
+                flushes,
+                ..StoreConfig::at("/data".into())
+            };
+            let owned = move |id: PartitionId| id.partition == i32::from(shard_index);
+            let store = Store::open(env, config, owned).await.unwrap();
+            store.create(partition(i32::from(shard_index)), policy(FlushPolicy::Commit));
+            store
+        }
+    };
+    let (first, second) = join(open(0), open(1)).await;
+    vec![first, second]
+}
+
+#[test]
+fn a_flush_that_fails_is_heard_by_every_shard_of_the_device() {
+    let ids = [partition(0), partition(1)];
+    let mut refused = [0, 0];
+    for seed in 0..300 {
+        let world = world_of(seed, FlushScope::Device);
+        let acknowledged = [Cell::new(0), Cell::new(0)];
+        world.run(async {
+            let stores = open_shards(&world).await;
+            for (store, id) in stores.iter().zip(ids) {
+                append(store, id, 500).await;
+            }
+            world.faults().fail_nth(Some(Operation::SyncData), 1 + seed % 12, Failure::Io);
+            let work = |shard: usize, value_bytes| {
+                let (store, env, end) = (&stores[shard], world.env(0), &acknowledged[shard]);
+                async move {
+                    let mut refused = 0;
+                    for _ in 0..12 {
+                        let durable = match send(store, ids[shard], None, value_bytes).await {
+                            Ok(appended) => {
+                                appended.ticket.durable().await.map(|()| appended.base_offset.get() + 1).ok()
+                            }
+                            Err(_) => None,
+                        };
+                        if let Some(durable) = durable {
+                            end.set(durable);
+                        } else {
+                            refused += 1;
+                            env.clock().sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                    refused
+                }
+            };
+            let counts = join(work(0, 500), work(1, 40_000)).await;
+            refused = [refused[0] + counts.0, refused[1] + counts.1];
+            // One failure takes each shard offline once, and no longer.
+            world.env(0).clock().sleep(Duration::from_secs(5)).await;
+            for (store, id) in stores.iter().zip(ids) {
+                append(store, id, 500).await;
+            }
+        });
+        world.faults().clear();
+        world.crash_shards();
+        world.run(async {
+            let stores = open_shards(&world).await;
+            for shard in 0..2 {
+                let (end, acknowledged) = (log_end(&stores[shard], ids[shard]).await, acknowledged[shard].get());
+                assert!(end > acknowledged, "seed {seed}, shard {shard}: {end} of {}", acknowledged + 1);
+            }
+        });
+    }
+    assert!(refused.iter().all(|refused| *refused > 100), "both shards heard of it: {refused:?}");
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join;
+use millrace_engine::flushes::Flushes;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -230,7 +231,7 @@ fn damage_is_still_reported_after_another_shard_count() {
         world.run(async {
             let changed = redistribute(&world.env(0), Path::new(DIRECTORY), shard_count).await;
             assert!(changed.unwrap().is_some());
-            let config = StoreConfig { shard_count, ..config() };
+            let config = StoreConfig { shard_count, flushes: Flushes::new(shard_count), ..config() };
             let store = Store::open(world.env(0), config, |_| true).await.unwrap();
             // After a stop in order nothing is read before it is used.
             assert!(store.offsets(partition(0)).await.is_err());
@@ -257,8 +258,10 @@ fn a_change_of_the_shard_count_that_was_cut_off_may_be_taken_back() {
                 if round == 1 {
                     return;
                 }
+                let flushes = Flushes::new(shard_count);
                 for shard_index in 0..shard_count {
-                    let config = StoreConfig { shard_index, shard_count, ..config() };
+                    let flushes = flushes.clone();
+                    let config = StoreConfig { shard_index, shard_count, flushes, ..config() };
                     let opened = Store::open(world.env(shard_index), config, |id| owner(id) == shard_index).await;
                     let (store, id) = (opened.unwrap(), partition(i32::from(shard_index)));
                     store.create(id, LogConfig::default());

@@ -9,7 +9,7 @@ use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
 use millrace_engine::store::{FirstBatch, ReadError, Store, StoreConfig, TimeQuery};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, BatchView};
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{Failure, Operation, SimEnv, World, WorldConfig};
 use millrace_runtime::{Clock, Disk, Env};
 
 const DIRECTORY: &str = "/data";
@@ -167,6 +167,31 @@ fn the_headers_of_segments_do_not_count_as_records() {
         let offsets = store.offsets(ID).await.unwrap();
         let kept = offsets.log_end.get() - offsets.start.get();
         assert!((95..=125).contains(&kept), "{kept} records of more than 1,000 bytes are kept");
+    });
+}
+
+/// Found by the simulation: a segment of which the next start knows only the name, and that no segment follows any more,
+/// looked damaged and ended retention for good.
+#[test]
+fn a_segment_whose_removal_failed_does_not_stop_retention() {
+    let world = World::new(7, WorldConfig::default());
+    let log = LogConfig { retention_bytes: Some(3 * SEGMENT_BYTES), ..small_segments() };
+    world.run(async {
+        let store = open(&world.env(0), &small_segments()).await;
+        append(&store, 60, 10_000, 0).await;
+        world.faults().fail_nth(Some(Operation::Remove), 1, Failure::Io);
+        store.delete_records(ID, Offset::new(40)).await.unwrap();
+        world.env(0).clock().sleep(Duration::from_secs(1)).await;
+        assert!(file_names(&world.env(0)).await.contains(&"00000000000000000000.log".to_owned()), "its removal failed");
+        store.close().await.unwrap();
+    });
+    world.kill_shards();
+    world.run(async {
+        let env = world.env(0);
+        let store = open(&env, &log).await;
+        append(&store, 60, 10_000, 0).await;
+        env.clock().sleep(Duration::from_secs(20)).await;
+        assert!(segment_count(&file_names(&env).await) <= 5);
     });
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use millrace_engine::flushes::Flushes;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId, TopicId};
@@ -27,6 +28,7 @@ fn config(shard_count: u16) -> StoreConfig {
         journal_bytes: RING_BYTES_MIN,
         shard_index: shard_count - 1,
         shard_count,
+        flushes: Flushes::new(shard_count),
         ..StoreConfig::at(DIRECTORY.into())
     }
 }

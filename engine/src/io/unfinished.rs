@@ -1,4 +1,5 @@
-//! Files that are not whole yet: made under another name, and renamed once they are whole and durable.
+//! Files that are not whole yet: made under another name, and renamed once they are whole and durable. And those that
+//! cannot be opened at all.
 
 use std::io;
 use std::path::Path;
@@ -20,3 +21,12 @@ pub(crate) async fn open_unfinished<E: Env>(env: &E, path: &Path) -> io::Result<
         other => other,
     }
 }
+
+/// Whether the process, or the system, may not open any more files.
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(SYSTEM_OUT_OF_FILES | PROCESS_OUT_OF_FILES))
+}
+
+/// `ENFILE` and `EMFILE` of Linux.
+const SYSTEM_OUT_OF_FILES: i32 = 23;
+const PROCESS_OUT_OF_FILES: i32 = 24;

@@ -8,6 +8,7 @@ use super::chunks::GatherError;
 use super::extents::{self, Extent, Gathered};
 use super::read::{Window, batch_bytes};
 use super::{Inner, ReadError, SharedLog, Store, open};
+use crate::flushes::SharedDevice;
 use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position};
 
@@ -80,7 +81,7 @@ impl<E: Env> Store<E> {
         Ok(None)
     }
 
-    async fn largest_timestamp(&self, log: &SharedLog<E>) -> Result<Option<i64>, ReadError> {
+    async fn largest_timestamp(&self, log: &SharedLog<SharedDevice<E>>) -> Result<Option<i64>, ReadError> {
         let bases: Vec<_> = log.borrow().sealed.iter().map(|sealed| sealed.base_offset).collect();
         let mut largest = log.borrow().index.timestamp_max();
         for base in bases {
@@ -92,7 +93,7 @@ impl<E: Env> Store<E> {
 
     async fn find_in_extent(
         &self,
-        log: &SharedLog<E>,
+        log: &SharedLog<SharedDevice<E>>,
         extent: Extent,
         mut position: Position,
         timestamp: i64,

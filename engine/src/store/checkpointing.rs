@@ -36,7 +36,11 @@ async fn run<E: Env>(inner: Rc<Inner<E>>) {
         Ok(()) => inner.journal.borrow_mut().ring().release(tail - 1),
         Err(failure) => {
             tracing::warn!(shard = inner.config.shard_index, %failure, "checkpoint not written; the journal stays full");
-            inner.env.clock().sleep(RETRY_AFTER).await;
+            inner.heed_failed_flushes();
+            // The shard's recovery waits for this, and makes a checkpoint of its own.
+            if inner.failure.borrow().is_none() {
+                inner.env.clock().sleep(RETRY_AFTER).await;
+            }
         }
     }
     inner.checkpoint_running.set(false);

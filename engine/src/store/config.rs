@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::flushes::Flushes;
 use crate::producer_state::PRODUCERS_KNOWN_MAX;
 
 /// What a store needs to know.
@@ -14,6 +15,8 @@ pub struct StoreConfig {
     pub shard_index: u16,
     /// How many shards there are.
     pub shard_count: u16,
+    /// What the directory's shards know of each other's flushes: the same for all of them.
+    pub flushes: Flushes,
     /// Length of the journal's ring in bytes; a multiple of the block size, at least [`crate::journal::RING_BYTES_MIN`].
     pub journal_bytes: u64,
     /// A round takes no further log once it has this many bytes.
@@ -59,6 +62,7 @@ impl StoreConfig {
             directory,
             shard_index: 0,
             shard_count: 1,
+            flushes: Flushes::new(1),
             journal_bytes: 16 * 1024 * 1024,
             round_bytes_max: 4 * 1024 * 1024,
             write_buffer_bytes_max: 16 * 1024 * 1024,

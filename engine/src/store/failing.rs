@@ -4,6 +4,9 @@
 //! it nobody knows which of the writes since the last flush are on the device, so all its logs are dropped and the shard
 //! is recovered as at a start: the journal is read, its pieces are written to their segments once more, and a new
 //! generation begins. A flush is never tried again by itself.
+//!
+//! Where a flush reaches the whole device, a failed one of any task and any shard of the directory does the same (see
+//! [`crate::flushes`]). A round hears of it before it is acknowledged, an idle shard within a second.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -55,11 +58,23 @@ impl<E: Env> Inner<E> {
     }
 }
 
+impl<E: Env> Inner<E> {
+    /// Takes the whole shard offline if a flush of the device has failed, its own or another shard's: what was written and
+    /// not flushed may be gone, whatever flushes say from now on.
+    pub(super) fn heed_failed_flushes(&self) {
+        if self.failure.borrow().is_none() && self.flushes.borrow().is_stale() {
+            self.fail_all(&Failure::Io { operation: "flushing the device", reason: "a flush of it has failed".into() });
+        }
+    }
+}
+
 /// Recovers the shard from its device, however often that takes.
 pub(super) async fn rebuild_shard<E: Env>(inner: &Rc<Inner<E>>) {
     let mut retry_after = RETRY_AFTER_MIN;
     while !inner.stopped.get() && !inner.closing.get() {
         quiesce(inner).await;
+        // What failed up to here concerns what is read again now, and written once more.
+        inner.flushes.borrow_mut().start_over();
         let ids: Vec<_> = inner.logs.borrow().keys().copied().collect();
         let recovered = recovery::recover_shard(&inner.env, &inner.config, |id| ids.contains(&id)).await;
         match recovered {
@@ -71,7 +86,8 @@ pub(super) async fn rebuild_shard<E: Env>(inner: &Rc<Inner<E>>) {
             }
         }
     }
-    // Closing: what is on the device is recovered at the next start.
+    // Closing: what is on the device is recovered at the next start. The checkpoint that says so is new.
+    inner.flushes.borrow_mut().start_over();
     inner.stopped.set(true);
     inner.round_ended.notify();
 }

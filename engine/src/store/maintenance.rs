@@ -22,6 +22,7 @@ pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
     while !inner.closing.get() {
         inner.env.clock().sleep(TICK.min(inner.config.retention_interval)).await;
         waited += TICK;
+        inner.heed_failed_flushes();
         space::look(&inner).await;
         save_states(&inner);
         producers::fit_budget(&inner);
@@ -81,6 +82,9 @@ async fn look_after_logs<E: Env>(inner: &Rc<Inner<E>>) {
 
 /// Gives up the oldest segments as the log's retention says.
 async fn retain<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) {
+    // First what an earlier removal has left behind: segments may be missing between it and the next one, and then what
+    // its name says of its end is wrong.
+    deleting::remove_segments(Rc::clone(inner), Rc::clone(log)).await;
     // Damage is reported to whoever reads it; until then the segment's age is not known.
     if extents::load_heads(inner, log).await.is_err() {
         return;

@@ -1,20 +1,55 @@
-//! Opening logs when they are first used, and in the background after a stop that was not in order.
+//! Starting a shard; opening logs when they are first used, and in the background after a stop that was not in order.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_util::StreamExt;
-use millrace_runtime::{Clock, Disk, Env, TaskClass, Tasks};
+use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
 
-use super::{Inner, SharedLog, prepare, truncating};
+use super::{Inner, SharedLog, StoreConfig, prepare, space, truncating};
+use crate::flushes::{ShardFlushes, SharedDevice};
 use crate::log::recorded::Recorded;
 use crate::log::{Failure, OpenedLog};
 use crate::model::{Offset, PartitionId};
-use crate::recovery::{self, LogOutcome, OpenLogError};
+use crate::recovery::{self, LogOutcome, OpenError, OpenLogError, RecoveredShard};
 
 /// Logs that the background opens at the same time.
 const OPENING_MAX: usize = 16;
 /// The background says how far it is each time it has opened this many logs.
 const PROGRESS_STEP: usize = 1000;
+
+/// A store whose shard is recovered.
+pub(super) struct Started<E: Env> {
+    /// The shard, with a disk whose flushes succeed only if they count.
+    pub(super) env: SharedDevice<E>,
+    pub(super) flushes: Rc<RefCell<ShardFlushes>>,
+    pub(super) flush_scope: FlushScope,
+    pub(super) recovered: RecoveredShard<SharedDevice<E>>,
+}
+
+/// Joins the flushes of the directory and recovers the shard.
+pub(super) async fn start<E: Env>(
+    env: E,
+    config: &StoreConfig,
+    owned: impl Fn(PartitionId) -> bool,
+) -> Result<Started<E>, OpenError> {
+    let shard_count = usize::from(config.shard_count);
+    assert_eq!(config.flushes.shard_count(), shard_count, "the directory's shards share one `Flushes`");
+    let flush_scope = recovery::find_flush_scope(&env, &config.directory).await?;
+    let flushes = Rc::new(RefCell::new(config.flushes.shard(config.shard_index)));
+    let env = SharedDevice::new(env, Rc::clone(&flushes), flush_scope);
+    let recovered = match recovery::recover_shard(&env, config, &owned).await {
+        // What recovery writes is small: the reserve is there for that.
+        Err(error) if error.is_full() => {
+            let reserve = space::reserve_path(config);
+            env.disk().remove_file(&reserve).await.map_err(|_| error)?;
+            flushes.borrow_mut().start_over();
+            recovery::recover_shard(&env, config, &owned).await?
+        }
+        other => other?,
+    };
+    Ok(Started { env, flushes, flush_scope, recovered })
+}
 
 /// Waits until the log is open, and nobody is about to cut it.
 pub(super) async fn ensure<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> Result<(), Failure> {

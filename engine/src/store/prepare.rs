@@ -11,6 +11,7 @@ use millrace_protocol::batch::BatchView;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, FlushScope, TaskClass, Tasks};
 
 use super::{Inner, SharedLog, idle, open, round, space};
+use crate::io::is_out_of_files;
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
@@ -63,11 +64,6 @@ async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, life: u64) {
 
 fn is_full(result: &io::Result<()>) -> bool {
     result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull)
-}
-
-/// Whether the process, or the system, may not open any more files.
-fn is_out_of_files(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(SYSTEM_OUT_OF_FILES | PROCESS_OUT_OF_FILES))
 }
 
 /// Takes part in the preparing, and waits until the log's file may be opened.
@@ -280,10 +276,6 @@ async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result
     }
     Ok(())
 }
-
-/// `ENFILE` and `EMFILE` of Linux.
-const SYSTEM_OUT_OF_FILES: i32 = 23;
-const PROCESS_OUT_OF_FILES: i32 = 24;
 
 pub(super) fn failure(operation: &'static str, error: &io::Error) -> Failure {
     Failure::Io { operation, reason: error.to_string() }

@@ -13,6 +13,7 @@ use zerocopy::FromBytes;
 use super::chunks::GatherError;
 use super::extents::{self, Extent, Gathered};
 use super::{ReadError, SharedLog, Store, open};
+use crate::flushes::SharedDevice;
 use crate::io::Slice;
 use crate::log::index::INDEX_INTERVAL_BYTES;
 use crate::log::offsets::LogOffsets;
@@ -99,7 +100,7 @@ impl<E: Env> Store<E> {
     /// Reads from the batch of one segment that holds `from`, or from the first one behind it; `None` when there is none.
     async fn read_extent(
         &self,
-        log: &SharedLog<E>,
+        log: &SharedLog<SharedDevice<E>>,
         extent: Extent,
         position: Position,
         from: Offset,

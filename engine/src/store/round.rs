@@ -59,6 +59,7 @@ struct Round<E: Env> {
 /// Runs rounds until the store stops.
 pub(super) async fn run<E: Env>(inner: Rc<Inner<E>>) {
     while !inner.stopped.get() {
+        inner.heed_failed_flushes();
         if inner.failure.borrow().is_some() {
             failing::rebuild_shard(&inner).await;
             continue;

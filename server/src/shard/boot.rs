@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use millrace_engine::flushes::Flushes;
 use millrace_engine::log::Failure;
 use millrace_engine::model::PartitionId;
 use millrace_engine::recovery::{self, OpenError, RecoveryReport};
@@ -66,6 +67,8 @@ impl Broker {
 /// What one shard starts with.
 pub struct Start<E: Env> {
     broker: Broker,
+    /// The same for all shards.
+    flushes: Flushes,
     links: Links<E>,
     lead: Option<Lead>,
     questions: Questions,
@@ -84,10 +87,13 @@ impl<E: Env> Start<E> {
     pub fn all(broker: &Broker, lead: Lead) -> (Vec<Self>, Asker) {
         let mut lead = Some(lead);
         let (asker, questions) = question::channels(broker.config.shards.count);
+        let flushes = Flushes::new(broker.config.shards.count);
         let ends = Links::all(broker.config.shards.count).into_iter().zip(questions);
-        let starts =
-            ends.map(|(links, questions)| Self { broker: broker.clone(), links, lead: lead.take(), questions });
-        (starts.collect(), asker)
+        let start = |(links, questions)| {
+            let (broker, flushes) = (broker.clone(), flushes.clone());
+            Self { broker, flushes, links, lead: lead.take(), questions }
+        };
+        (ends.map(start).collect(), asker)
     }
 }
 
@@ -102,10 +108,10 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
         dispatch::receive(&receiver, source, message);
     });
     if let Some(lead) = start.lead {
-        run_first(&shard, lead).await?;
+        run_first(&shard, start.flushes, lead).await?;
     } else {
         shard.reached(Stage::Running).await;
-        open_store(&shard).await?;
+        open_store(&shard, start.flushes).await?;
         sweep::start_sweep(&shard);
         groups::start(&shard);
     }
@@ -114,13 +120,13 @@ pub async fn run<E: Env>(env: E, start: Start<E>) -> Result<(), BootError> {
 }
 
 /// Runs the shard that leads: until every shard has drained.
-async fn run_first<E: Env>(shard: &Shard<E>, lead: Lead) -> Result<(), BootError> {
+async fn run_first<E: Env>(shard: &Shard<E>, flushes: Flushes, lead: Lead) -> Result<(), BootError> {
     redistribute(shard).await?;
     shard.enter(Stage::Running);
     for peer in peers(shard) {
         shard.mailbox().send(peer, Message::Open);
     }
-    open_store(shard).await?;
+    open_store(shard, flushes).await?;
     sweep::start_sweep(shard);
     groups::start(shard);
     let image = metadata_log::replay(shard).await?;
@@ -198,11 +204,12 @@ async fn redistribute<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
     Ok(())
 }
 
-async fn open_store<E: Env>(shard: &Shard<E>) -> Result<(), BootError> {
+async fn open_store<E: Env>(shard: &Shard<E>, flushes: Flushes) -> Result<(), BootError> {
     let settings = &shard.broker().config.store;
     let config = StoreConfig {
         shard_index: shard.index().get(),
         shard_count: shard.shard_count(),
+        flushes,
         journal_bytes: settings.journal_bytes,
         round_bytes_max: settings.round_bytes_max,
         write_buffer_bytes_max: settings.write_buffer_bytes_max,

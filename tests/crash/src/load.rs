@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 
+use millrace_engine::flushes::Flushes;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, Offset, PartitionId};
 use millrace_engine::store::{AppendError, FirstBatch, Store, StoreConfig};
@@ -43,7 +44,7 @@ pub struct Load {
 /// Opens the store below `root`.
 pub async fn open<E: Env>(env: &E, root: &Path, tuning: &Tuning) -> Result<(Store<E>, Recovered), String> {
     assert_eq!(tuning.shard_count, 1, "a trace is one shard's");
-    let config = StoreConfig { directory: root.join(DATA), ..tuning.store(0) };
+    let config = StoreConfig { directory: root.join(DATA), ..tuning.store(0, &Flushes::new(1)) };
     let opened = Store::open(env.clone(), config, |_| true).await;
     let store = opened.map_err(|error| format!("the store does not open: {error}"))?;
     let report = store.recovered().await;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use millrace_engine::flushes::Flushes;
 use millrace_engine::journal::RING_BYTES_MIN;
 use millrace_engine::log::Failure;
 use millrace_engine::model::PartitionId;
@@ -60,11 +61,12 @@ impl Tuning {
         }
     }
 
-    /// The configuration of one shard's store.
-    pub fn store(&self, shard_index: u16) -> StoreConfig {
+    /// The configuration of one shard's store. The shards of a directory have the same `flushes`.
+    pub fn store(&self, shard_index: u16, flushes: &Flushes) -> StoreConfig {
         StoreConfig {
             shard_index,
             shard_count: self.shard_count,
+            flushes: flushes.clone(),
             journal_bytes: self.journal_bytes,
             round_bytes_max: self.round_bytes_max,
             write_buffer_bytes_max: self.write_buffer_bytes_max,
@@ -93,8 +95,10 @@ impl Broker {
     pub async fn open(machine: &Machine, tuning: &Tuning) -> Result<Self, OpenError> {
         let shard_count = tuning.shard_count;
         let redistributed = redistribute(&machine.env(0), Path::new(DIRECTORY), shard_count).await?;
+        let flushes = Flushes::new(shard_count);
         let opening = (0..shard_count).map(|shard| {
-            Store::open(machine.env(shard), tuning.store(shard), move |id| owner(id, shard_count) == shard)
+            let config = tuning.store(shard, &flushes);
+            Store::open(machine.env(shard), config, move |id| owner(id, shard_count) == shard)
         });
         let stores = join_all(opening).await.into_iter().collect::<Result<_, _>>()?;
         Ok(Self { stores, closing: Rc::default(), redistributed })

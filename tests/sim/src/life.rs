@@ -103,8 +103,7 @@ impl<'a> Subject<'a> {
     /// When the engine does anything that the model does not allow.
     pub fn live(&mut self, life: &Life) -> Outcome {
         let machine = self.world.machine(0);
-        let fault = life.fault.map(|fault| survivable(fault, flush_scope(self.world.seed())));
-        if let Some(Fault { operation, nth, failure }) = fault {
+        if let Some(Fault { operation, nth, failure }) = life.fault {
             machine.faults().fail_nth(operation, nth, failure);
         }
         match life.ending {
@@ -115,8 +114,8 @@ impl<'a> Subject<'a> {
         self.model.begin_life();
         let expects_clean = self.last == Some((Outcome::Clean, life.tuning.shard_count));
         let weather = Weather {
-            disk_fails: fault.is_some(),
-            flush_fails: fault.is_some_and(Fault::may_be_a_flush),
+            disk_fails: life.fault.is_some(),
+            flush_fails: life.fault.is_some_and(Fault::may_be_a_flush),
             flush_interval: life.tuning.flush_interval,
         };
         if weather.flush_fails {
@@ -147,15 +146,6 @@ impl<'a> Subject<'a> {
             println!("{shards} shards, {ending:?}, {fault:?}: {outcome:?} after {operations} operations in all");
         }
         outcome
-    }
-}
-
-/// A flush of the device that fails for one file loses completed writes of others, whose own flushes then succeed: what
-/// was acknowledged meanwhile may be gone whatever the engine does. On such disks writes fail, not flushes.
-fn survivable(fault: Fault, flush_scope: FlushScope) -> Fault {
-    match flush_scope {
-        FlushScope::Device if fault.may_be_a_flush() => Fault { operation: Some(Operation::Write), ..fault },
-        _ => fault,
     }
 }
 

@@ -86,14 +86,23 @@ impl Disk for SimDisk {
     }
 
     async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        operate(&self.place, Operation::SyncDir, move |place| {
-            if place.machine.faults.borrow().ignores_syncs {
-                return Ok(());
+        let (path, place) = (path.to_owned(), &self.place);
+        place.check_alive().await?;
+        let start = begin(place, Operation::SyncDir);
+        let (covered, failure) = (place.machine.volume.borrow().last_sequence(), start.failure);
+        let effect = move |place: &Rc<Place>| {
+            let mut volume = place.machine.volume.borrow_mut();
+            match failure {
+                // It ends with a flush of the device, and that may be what failed.
+                Some(failure) => {
+                    volume.lose_device_flush(covered, place.core.config.disk.flush_scope, &place.machine.disk_random);
+                    Err(failure.to_error())
+                }
+                None if place.machine.faults.borrow().ignores_syncs => Ok(()),
+                None => volume.sync_dir(&path),
             }
-            place.machine.volume.borrow_mut().sync_dir(&path)
-        })
-        .await
+        };
+        run(place, &start, effect).await
     }
 
     async fn flush_scope(&self, _path: &Path) -> io::Result<FlushScope> {

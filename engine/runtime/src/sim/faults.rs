@@ -60,7 +60,8 @@ impl Failure {
 /// The faults of one machine's disk.
 ///
 /// A failed write lands in part; after a failed sync what it covered is durable in part, the rest is lost, and later
-/// syncs succeed without it. Other failed operations do nothing.
+/// syncs succeed without it. Where a flush reaches the device, that holds for completed writes of every file, whichever
+/// file or directory was synced. Other failed operations do nothing.
 #[derive(Clone)]
 pub struct Faults {
     machine: Rc<MachineState>,

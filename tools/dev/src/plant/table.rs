@@ -21,6 +21,8 @@ const POWER_FILE: &[&str] = &["-p", "millrace-crash", "--test", "power", "simula
 const POWER_TORN: &[&str] = &["-p", "millrace-crash", "--test", "power", "what_a_cut_took_away_does_not_come_back"];
 const SIM_DAMAGE: &[&str] = &["-p", "millrace-sim", "--test", "storage", "bits_flip"];
 const SIM_LIVES: &[&str] = &["-p", "millrace-sim", "--test", "storage", "many_lives"];
+const ENGINE_FLUSHES: &[&str] =
+    &["-p", "millrace-engine", "--test", "rebuild", "a_flush_that_fails_is_heard_by_every_shard_of_the_device"];
 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
@@ -142,6 +144,22 @@ pub(super) const FAULTS: &[Fault] = &[
         text: "rewrite(segment, flushed, end).await?;",
         replacement: "",
         test: SIM_LIVES,
+    },
+    Fault {
+        name: "do-not-look-at-other-flushes",
+        what: "A failed flush of another shard is not looked at.",
+        file: "engine/src/flushes.rs",
+        text: "        if self.shared.failed_count.load(Ordering::SeqCst) != ended.failures_known {",
+        replacement: "        if self.shared.failed_count.load(Ordering::SeqCst) < ended.failures_known {",
+        test: ENGINE_FLUSHES,
+    },
+    Fault {
+        name: "do-not-wait-for-other-flushes",
+        what: "Flushes of other shards that are under way are not waited for.",
+        file: "engine/src/flushes.rs",
+        text: "oldest < ended.began_before",
+        replacement: "oldest < ended.began_before.min(0)",
+        test: ENGINE_FLUSHES,
     },
     Fault {
         name: "write-neighbours-at-once",

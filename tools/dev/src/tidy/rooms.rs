@@ -47,6 +47,7 @@ const ROOMS: &[Room] = &[
         why: "state belongs to one shard; what crosses goes through shard/mailbox",
         allowed: &[
             ("engine/runtime/", "both executors and their links"),
+            ("engine/src/flushes", "all shards flush one device"),
             ("server/src/shard/mailbox", "the one module that crosses cores"),
             ("server/src/admin", "an unpinned thread beside the shards"),
             ("server/src/watchdog", "an unpinned thread beside the shards"),

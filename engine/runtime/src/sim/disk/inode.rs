@@ -89,15 +89,21 @@ impl Inode {
         self.fold();
     }
 
-    /// A flush of the device that failed: of those overwrites each sector reached the device or never will.
+    /// A flush of the device that failed: of those overwrites each sector reached the device or never will, whatever later
+    /// flushes say. Reads may still see the lost ones, from a cache, or not.
     pub(in crate::sim) fn lose_device_flush(&mut self, sequence: u64, random: &Stream) {
+        let mut lost = false;
         for pending in &mut self.pending {
             if pending.overwrites && !pending.durable && pending.sequence <= sequence {
                 pending.durable = true;
                 pending.effect.tear(random);
+                lost = true;
             }
         }
         self.fold();
+        if lost && random.one_in(2) {
+            self.reread();
+        }
     }
 
     /// A sync that failed: of the effects up to `sequence` each sector reached the device or did not, and no later sync
@@ -118,10 +124,15 @@ impl Inode {
         self.fold();
         self.durable.cut_to_length();
         if random.one_in(2) {
-            self.visible = self.durable.clone();
-            for pending in &self.pending {
-                pending.effect.apply_to(&mut self.visible);
-            }
+            self.reread();
+        }
+    }
+
+    /// Forgets what only a cache still held.
+    fn reread(&mut self) {
+        self.visible = self.durable.clone();
+        for pending in &self.pending {
+            pending.effect.apply_to(&mut self.visible);
         }
     }
 

@@ -234,12 +234,18 @@ impl Volume {
         }
     }
 
+    /// A sync of a file that failed, and with it the flush of the device.
     pub(in crate::sim) fn lose_sync(&mut self, inode: u64, sequence: u64, scope: FlushScope, random: &Stream) {
         self.inode_mut(inode).lose_sync(sequence, random);
+        self.lose_device_flush(sequence, scope, random);
+        self.recount_allocated();
+    }
+
+    /// A flush of the device that failed, if there are such flushes: of any file it may take completed writes along.
+    pub(in crate::sim) fn lose_device_flush(&mut self, sequence: u64, scope: FlushScope, random: &Stream) {
         if scope == FlushScope::Device {
             self.inodes.values_mut().for_each(|inode| inode.lose_device_flush(sequence, random));
         }
-        self.recount_allocated();
     }
 
     pub(in crate::sim) fn allocate(&mut self, inode: u64, start: u64, end: u64) -> io::Result<()> {

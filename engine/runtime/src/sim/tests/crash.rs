@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::{Crashed, Operation, SimEnv, World};
+use super::super::{Crashed, DiskConfig, Operation, SimEnv, World};
 use super::{create, world, write};
 use crate::disk::OpenMode;
-use crate::{Clock, Disk, Env, File, TaskClass, Tasks};
+use crate::{Clock, Disk, Env, File, FlushScope, TaskClass, Tasks};
 
 const SEEDS: std::ops::Range<u64> = 0..200;
 
@@ -211,6 +211,41 @@ fn a_failed_sync_loses_writes_and_the_next_one_lies() {
         lost += u32::from(world.disk().read("file").unwrap()[..4096].contains(&1));
     }
     assert!(lost > 50, "lost {lost}");
+}
+
+#[test]
+fn a_failed_flush_of_the_device_loses_writes_of_other_files_and_the_next_one_lies() {
+    for (operation, scope) in [
+        (Operation::SyncData, FlushScope::Device),
+        (Operation::SyncDir, FlushScope::Device),
+        (Operation::SyncData, FlushScope::File),
+    ] {
+        let (mut lost, mut forgotten) = (0, 0);
+        for seed in SEEDS {
+            let disk = DiskConfig { flush_scope: scope, ..DiskConfig::default() };
+            let world = World::new(seed, super::WorldConfig { disk, ..super::WorldConfig::default() });
+            let env = world.env(0);
+            world.run(async {
+                let (file, other) = (durable_file(&env).await, create(&env, "other").await);
+                write(env.disk(), &file, 0, 1, 2).await.unwrap();
+                world.faults().fail_nth(Some(operation), 1, super::super::Failure::Io);
+                let failed = match operation {
+                    Operation::SyncDir => env.disk().sync_dir("/".as_ref()).await,
+                    _ => other.sync_data().await,
+                };
+                failed.unwrap_err();
+                file.sync_data().await.unwrap();
+            });
+            forgotten += u32::from(world.disk().read("file").unwrap()[..4096].contains(&1));
+            world.crash_shards();
+            lost += u32::from(world.disk().read("file").unwrap()[..4096].contains(&1));
+        }
+        if scope == FlushScope::Device {
+            assert!(lost > 50 && forgotten > 20 && forgotten < lost, "{operation:?}: {lost} lost, {forgotten} at once");
+        } else {
+            assert_eq!((lost, forgotten), (0, 0), "the other file is not concerned");
+        }
+    }
 }
 
 #[test]
