@@ -119,7 +119,7 @@ mod tests {
     fn durations_add_up() {
         let histogram = Histogram::default();
         histogram.record(Duration::from_micros(5));
-        histogram.record(Duration::from_secs(60));
+        histogram.record(Duration::from_mins(1));
         let mut durations = histogram.durations();
         assert_eq!((durations.count(), durations.sum_ns), (2, 60_000_005_000));
         durations.add(&histogram.durations());

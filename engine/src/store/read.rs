@@ -255,7 +255,12 @@ impl<B: millrace_runtime::Buffer> Window<B> {
                     }
                     break;
                 }
-                (end, next_offset) = (batch_end, Offset::new(header.last_offset() + 1));
+                match header.last_offset().checked_add(1).filter(|behind| *behind > next_offset.get()) {
+                    Some(behind) => (end, next_offset) = (batch_end, Offset::new(behind)),
+                    None if is_first => return Walk::Damaged { position, what: "a batch's offsets end nowhere" },
+                    // Whoever reads on from here is told.
+                    None => break,
+                }
             }
             position = batch_end;
         }

@@ -7,8 +7,9 @@
 //!
 //! All errors of all steps are collected, so that one run shows them all.
 
+mod listeners;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use super::kafka::{self, Class, Known, WithoutEffect};
 use super::keys::{self, Key, Kind};
 use super::parse::{self, Origin, RawConfig, RawValue, Value};
 use super::{
-    AdminConfig, Config, ConfigError, ConsumerGroupConfig, Effective, FetchConfig, GroupConfig, ListenerConfig,
-    LogConfig, LogFormat, MemoryPlan, MetadataConfig, NetConfig, NodeConfig, ShardConfig, StoreSettings, TopicDefaults,
+    Config, ConfigError, ConsumerGroupConfig, Effective, FetchConfig, GroupConfig, LogConfig, LogFormat, MemoryPlan,
+    MetadataConfig, NetConfig, NodeConfig, ShardBudget, ShardConfig, StoreSettings, TopicDefaults,
 };
 
 /// What the machine has to give, which the defaults depend on.
@@ -36,8 +37,8 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let mut settings = Settings::parse(raw, &mut errors);
     settings.settle_directory();
 
-    let listeners = check_listeners(&settings, &mut errors);
-    let admin = check_admin(&settings, &listeners, &mut errors);
+    let listeners = listeners::check(&settings, &mut errors);
+    let admin = listeners::check_admin(&settings, &listeners, &mut errors);
     let shards = check_shards(&settings, room, &mut errors);
     let directory = check_directory(&settings, &mut errors);
     let idle_max = check_idle(&settings, &mut errors);
@@ -58,11 +59,12 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
     let key_map_bytes = budget.key_map * usize::from(shards.count);
     settings.settle(Key::KeyMapBytes, i64::try_from(key_map_bytes).expect("memory has fewer than 2^63 bytes"));
     let fetch = check_fetch(&settings, shards.count);
+    let store = check_store(&settings, directory.clone(), &sizes, &budget);
     Ok(Config {
         node: NodeConfig {
             node_id: settings.number(Key::NodeId),
             rack: Some(settings.text(Key::Rack)).filter(|rack| !rack.is_empty()).map(str::to_owned),
-            directory: directory.clone(),
+            directory,
         },
         net: NetConfig {
             listeners,
@@ -71,24 +73,7 @@ pub fn check(raw: &RawConfig, room: Room) -> Result<Config, Vec<ConfigError>> {
             idle_max,
         },
         admin,
-        store: StoreSettings {
-            directory,
-            journal_bytes: sizes.journal_bytes,
-            round_bytes_max: sizes.round_bytes_max,
-            write_buffer_bytes_max: budget.write_buffers,
-            tail_cache_bytes_max: budget.tail_cache,
-            read_cache_bytes_max: budget.read_cache,
-            index_bytes_max: budget.indexes,
-            producer_bytes_max: budget.producers,
-            key_map_bytes_max: budget.key_map,
-            records_bytes_max: budget.records_bytes_max(),
-            reserve_bytes: Some(settings.number(Key::ReserveBytes)).filter(|bytes| *bytes > 0),
-            flush_interval: settings.milliseconds(Key::FlushInterval),
-            flush_interval_bytes: settings.number(Key::FlushIntervalBytes),
-            retention_check_interval: settings.milliseconds(Key::RetentionCheckInterval),
-            compaction_interval: settings.milliseconds(Key::CompactionInterval),
-            producer_id_expiration: settings.milliseconds(Key::ProducerIdExpiration),
-        },
+        store,
         shards,
         metadata: MetadataConfig {
             auto_create_topics: settings.flag(Key::AutoCreateTopics),
@@ -215,128 +200,6 @@ impl Settings {
         };
         self.0.iter().map(show).collect()
     }
-}
-
-/// A `NAME://host:port` of either list of listeners.
-struct Endpoint {
-    name: String,
-    host: String,
-    port: u16,
-}
-
-fn check_listeners(settings: &Settings, errors: &mut Vec<ConfigError>) -> Vec<ListenerConfig> {
-    let names = check_protocols(settings, errors);
-    let endpoints = check_endpoints(settings, Key::Listeners, &names, errors);
-    let mut advertised = check_endpoints(settings, Key::AdvertisedListeners, &names, errors);
-    let mut listeners: Vec<ListenerConfig> = Vec::new();
-
-    if parse::parse_list(settings.text(Key::Listeners)).next().is_none() {
-        errors.push(settings.refuse(Key::Listeners, "", "at least one address"));
-    }
-    for endpoint in endpoints {
-        let Some(bind) = find_address(&endpoint) else {
-            let shown = format!("{}:{}", endpoint.host, endpoint.port);
-            errors.push(settings.refuse(Key::Listeners, &shown, "a host name that resolves to an address"));
-            continue;
-        };
-        if listeners.iter().any(|other| bind.port() != 0 && other.bind == bind) {
-            errors.push(settings.refuse(Key::Listeners, &bind.to_string(), "an address of its own for each listener"));
-            continue;
-        }
-        let position = advertised.iter().position(|other| other.name == endpoint.name);
-        let (advertised_host, advertised_port) = match position.map(|position| advertised.swap_remove(position)) {
-            Some(address) => (address.host, Some(address.port)),
-            None if bind.ip().is_unspecified() => {
-                errors.push(ConfigError::Clash {
-                    first: keys::row(Key::Listeners).name,
-                    second: keys::row(Key::AdvertisedListeners).name,
-                    why: format!(
-                        "listener {} accepts on every address, so clients must be told one; \
-                         set advertised.listeners to {}://<host that clients reach>:{}",
-                        endpoint.name, endpoint.name, endpoint.port
-                    ),
-                });
-                continue;
-            }
-            None => (endpoint.host, None),
-        };
-        listeners.push(ListenerConfig { name: endpoint.name, bind, advertised_host, advertised_port });
-    }
-    for orphan in advertised {
-        let shown = format!("{}://{}:{}", orphan.name, orphan.host, orphan.port);
-        errors.push(settings.refuse(Key::AdvertisedListeners, &shown, "the name of a listener in `listeners`"));
-    }
-    listeners
-}
-
-/// Where metrics and health are asked for. A broker that takes any free port for its clients, as tests start them, takes any
-/// for these too unless it is told one: several of them run on one machine.
-fn check_admin(settings: &Settings, listeners: &[ListenerConfig], errors: &mut Vec<ConfigError>) -> AdminConfig {
-    let text = settings.text(Key::AdminListener);
-    if matches!(text, "" | "none") {
-        return AdminConfig { bind: None };
-    }
-    let endpoint = parse::parse_host_port(text).filter(|(host, _)| !host.is_empty());
-    let endpoint = endpoint.map(|(host, port)| Endpoint { name: String::new(), host, port });
-    let Some(mut bind) = endpoint.as_ref().and_then(find_address) else {
-        errors.push(settings.refuse(Key::AdminListener, text, "host:port with a host of this machine, or none"));
-        return AdminConfig { bind: None };
-    };
-    let is_any_free = listeners.first().is_some_and(|listener| listener.bind.port() == 0);
-    if is_any_free && settings.origin(Key::AdminListener) == Origin::Default {
-        bind.set_port(0);
-    }
-    if bind.port() != 0 && listeners.iter().any(|listener| listener.bind == bind) {
-        errors.push(settings.refuse(Key::AdminListener, text, "an address of its own, not one of `listeners`"));
-    }
-    AdminConfig { bind: Some(bind) }
-}
-
-/// The names that `listener.security.protocol.map` allows.
-fn check_protocols(settings: &Settings, errors: &mut Vec<ConfigError>) -> Vec<String> {
-    let mut names = Vec::new();
-    for item in parse::parse_list(settings.text(Key::ProtocolMap)) {
-        match item.split_once(':') {
-            Some((name, "PLAINTEXT")) if !name.is_empty() => names.push(name.to_ascii_uppercase()),
-            Some((_, "SSL" | "SASL_PLAINTEXT" | "SASL_SSL")) => {
-                errors.push(settings.refuse(Key::ProtocolMap, item, "PLAINTEXT: the others are not implemented yet"));
-            }
-            _ => errors.push(settings.refuse(Key::ProtocolMap, item, "NAME:PLAINTEXT")),
-        }
-    }
-    names
-}
-
-fn check_endpoints(settings: &Settings, key: Key, names: &[String], errors: &mut Vec<ConfigError>) -> Vec<Endpoint> {
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for item in parse::parse_list(settings.text(key)) {
-        let (name, address) = item.split_once("://").unwrap_or(("PLAINTEXT", item));
-        let name = name.to_ascii_uppercase();
-        let Some((host, port)) = parse::parse_host_port(address) else {
-            errors.push(settings.refuse(key, item, "NAME://host:port or host:port"));
-            continue;
-        };
-        if !names.contains(&name) {
-            errors.push(settings.refuse(key, item, "a name that listener.security.protocol.map holds"));
-        } else if endpoints.iter().any(|other| other.name == name) {
-            errors.push(settings.refuse(key, item, "each listener name once"));
-        } else if key == Key::AdvertisedListeners && (port == 0 || is_wildcard(&host)) {
-            errors.push(settings.refuse(key, item, "a host and a port that clients can connect to"));
-        } else {
-            endpoints.push(Endpoint { name, host, port });
-        }
-    }
-    endpoints
-}
-
-fn is_wildcard(host: &str) -> bool {
-    host.is_empty() || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
-}
-
-/// The address to bind. Names are resolved here, once: resolving one on a shard would block it.
-fn find_address(endpoint: &Endpoint) -> Option<SocketAddr> {
-    let host = if endpoint.host.is_empty() { "0.0.0.0" } else { endpoint.host.as_str() };
-    (host, endpoint.port).to_socket_addrs().ok()?.next()
 }
 
 fn check_shards(settings: &Settings, room: Room, errors: &mut Vec<ConfigError>) -> Option<ShardConfig> {
@@ -485,6 +348,27 @@ fn check_sizes(settings: &Settings, shards: &ShardConfig, errors: &mut Vec<Confi
     let batch_bytes_limit = round_room.min(request_bytes_max - REQUEST_OVERHEAD_BYTES);
     assert!(message_bytes_max <= batch_bytes_limit, "what does not fit was reported");
     Some(Sizes { request_bytes_max, message_bytes_max, batch_bytes_limit, round_bytes_max, journal_bytes })
+}
+
+fn check_store(settings: &Settings, directory: PathBuf, sizes: &Sizes, budget: &ShardBudget) -> StoreSettings {
+    StoreSettings {
+        directory,
+        journal_bytes: sizes.journal_bytes,
+        round_bytes_max: sizes.round_bytes_max,
+        write_buffer_bytes_max: budget.write_buffers,
+        tail_cache_bytes_max: budget.tail_cache,
+        read_cache_bytes_max: budget.read_cache,
+        index_bytes_max: budget.indexes,
+        producer_bytes_max: budget.producers,
+        key_map_bytes_max: budget.key_map,
+        records_bytes_max: budget.records_bytes_max(),
+        reserve_bytes: Some(settings.number(Key::ReserveBytes)).filter(|bytes| *bytes > 0),
+        flush_interval: settings.milliseconds(Key::FlushInterval),
+        flush_interval_bytes: settings.number(Key::FlushIntervalBytes),
+        retention_check_interval: settings.milliseconds(Key::RetentionCheckInterval),
+        compaction_interval: settings.milliseconds(Key::CompactionInterval),
+        producer_id_expiration: settings.milliseconds(Key::ProducerIdExpiration),
+    }
 }
 
 fn check_fetch(settings: &Settings, shard_count: u16) -> FetchConfig {

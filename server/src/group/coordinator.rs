@@ -99,7 +99,7 @@ impl Coordinator {
     pub fn handle(&mut self, at: Moment<'_>, token: Token, request: GroupRequest, room_bytes: usize) -> Outcome {
         let mut outcome = Outcome::default();
         let GroupRequest { group: name, question } = request;
-        if name.is_empty() && needs_name(&question) {
+        if name.is_empty() && question.needs_name() {
             let is_beat = matches!(question, Question::Beat(_));
             outcome.refuse(token, if is_beat { ErrorCode::InvalidRequest } else { ErrorCode::InvalidGroupId });
             return outcome;
@@ -487,23 +487,6 @@ impl Coordinator {
             Protocol::Classic(_) => None,
             Protocol::Consumer(consumer) => Some(consumer.essence()),
         }
-    }
-}
-
-/// Kafka keeps offsets for the group without a name, for old clients, but lets nobody join it.
-fn needs_name(question: &Question) -> bool {
-    match question {
-        Question::Join(_)
-        | Question::Beat(_)
-        | Question::Sync(_)
-        | Question::Heartbeat(_)
-        | Question::Leave(_)
-        | Question::DeleteOffsets(_) => true,
-        Question::Commit(_)
-        | Question::Fetch(_)
-        | Question::Describe
-        | Question::DescribeConsumer
-        | Question::Delete => false,
     }
 }
 

@@ -43,6 +43,21 @@ pub enum Question {
     DeleteOffsets(Vec<TopicPartition>),
 }
 
+impl Question {
+    /// Kafka keeps offsets for the group without a name, for old clients, but lets nobody join it.
+    pub(super) fn needs_name(&self) -> bool {
+        match self {
+            Self::Join(_)
+            | Self::Beat(_)
+            | Self::Sync(_)
+            | Self::Heartbeat(_)
+            | Self::Leave(_)
+            | Self::DeleteOffsets(_) => true,
+            Self::Commit(_) | Self::Fetch(_) | Self::Describe | Self::DescribeConsumer | Self::Delete => false,
+        }
+    }
+}
+
 /// A member's request to join.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Join {
