@@ -17,7 +17,7 @@ pub(crate) type Transcript = Vec<(String, Vec<String>)>;
 const OWN: &[&str] = &["throttle_time_ms", "port", "cluster_id", "error_message"];
 
 /// Answers that are lists in no order.
-const UNORDERED: &[&str] = &["ListGroups", "DescribeConfigs"];
+const UNORDERED: &[&str] = &["ListGroups", "DescribeGroups", "DescribeConfigs"];
 
 /// A broker that is asked.
 pub(crate) struct Peer {
