@@ -38,8 +38,8 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
         outcomes.push((topic, outcome));
     }
     let broker = (context.head.version >= CONFIGS_FROM).then(|| {
-        let told = Told::new(&context.shard.image(), context.shard.broker().node());
-        broker_keys(&context.shard.broker().config, told)
+        let image = context.shard.image();
+        broker_keys(&context.shard.broker().config, Told::new(&image, context.shard.broker().node()))
     });
     let made = outcomes.into_iter().map(|(topic, outcome)| {
         let planned = outcome.map(|planned| {
