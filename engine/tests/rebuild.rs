@@ -328,6 +328,48 @@ fn records_of_a_log_that_failed_while_its_start_moved_can_be_deleted() {
 }
 
 #[test]
+fn a_start_is_not_durable_before_the_records_below_it() {
+    let mut lost = 0;
+    for seed in 0..300 {
+        let world = World::new(seed, WorldConfig::default());
+        world.faults().crash_after(57 + seed % 3);
+        let crashed = world.run_until_crash(async {
+            let store = open(&world.env(0)).await;
+            let one_segment = LogConfig { segment_bytes: 1 << 20, ..policy(FlushPolicy::None) };
+            store.create(partition(0), one_segment);
+            for _ in 0..8 {
+                append(&store, partition(0), 50_000).await;
+            }
+            store.delete_records(partition(0), Offset::new(8)).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        assert!(crashed.is_err());
+        world.faults().clear();
+        // What is appended now has the offsets of records that were lost. It was never deleted.
+        let start = world.run(async {
+            let store = open(&world.env(0)).await;
+            if !store.contains(partition(0)) {
+                return None;
+            }
+            let offsets = store.offsets(partition(0)).await.unwrap();
+            lost += u32::from(offsets.log_end.get() < 8);
+            store.create(partition(0), policy(FlushPolicy::Commit));
+            for _ in 0..8 {
+                append(&store, partition(0), 100).await;
+            }
+            Some(offsets.start)
+        });
+        world.crash_shards();
+        let found = world.run(async {
+            let store = open(&world.env(0)).await;
+            if start.is_some() { Some(store.offsets(partition(0)).await.unwrap().start) } else { None }
+        });
+        assert_eq!(found, start, "seed {seed}");
+    }
+    assert!(lost > 10, "{lost} of the crashes took records along");
+}
+
+#[test]
 fn a_query_by_time_finds_no_deleted_record() {
     let world = World::new(1, WorldConfig::default());
     world.run(async {

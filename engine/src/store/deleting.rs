@@ -11,8 +11,8 @@ use std::rc::Rc;
 
 use millrace_runtime::{Disk, Env, TaskClass, Tasks};
 
-use super::{Inner, ReadError, SharedLog, Store, open};
-use crate::log::Failure;
+use super::{Inner, ReadError, SharedLog, Store, finish, open};
+use crate::log::{Failure, Log};
 use crate::model::{Offset, PartitionId};
 use crate::recovery::DELETED_SUFFIX;
 use crate::{segment, segment_files};
@@ -72,33 +72,44 @@ impl<E: Env> Store<E> {
 
 /// Moves the start of a log once that is durable. Until then everybody sees the old one, and can read from there: a start
 /// that was seen does not go back.
+///
+/// What goes is durable before anything says that it is gone: of a log that ends before its start after a loss of power,
+/// the next records would get offsets that count as deleted.
 pub(super) async fn move_start<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, start: Offset) -> Result<(), Failure> {
-    let life = {
-        let mut borrowed = log.borrow_mut();
-        borrowed.start_wanted = borrowed.start_wanted.max(start);
-        if !std::mem::replace(&mut borrowed.start_unrecorded, true) {
-            inner.moved_starts.borrow_mut().push(Rc::clone(log));
-        }
-        borrowed.life
+    let life = log.borrow().life;
+    let offline = || {
+        let went_offline = Failure::Io { operation: "moving a log's start", reason: "the log went offline".into() };
+        log.borrow().failure.clone().unwrap_or(went_offline)
     };
+    let is_durable = |log: &Log<E>| log.offsets.durable().offset >= start;
+    if !finish::wait_until(inner, log, life, is_durable).await {
+        return Err(offline());
+    }
+    note_start(inner, log, start);
     loop {
         let version = inner.round_ended.version();
-        {
-            let mut borrowed = log.borrow_mut();
-            if borrowed.life != life || inner.stopped.get() {
-                let stopped = Failure::Io { operation: "moving a log's start", reason: "the log went offline".into() };
-                return Err(borrowed.failure.clone().unwrap_or(stopped));
-            }
-            if !borrowed.start_unrecorded && !inner.round_running.get() {
-                borrowed.offsets.move_start(start);
-                return Ok(());
-            }
-            if borrowed.start_unrecorded {
-                inner.flush_due.set(true);
-                inner.queue_changed.notify();
-            }
+        if log.borrow().life != life || inner.stopped.get() {
+            return Err(offline());
+        }
+        let is_unrecorded = log.borrow().start_unrecorded;
+        if !is_unrecorded && !inner.round_running.get() {
+            log.borrow_mut().offsets.move_start(start);
+            return Ok(());
+        }
+        if is_unrecorded {
+            inner.flush_due.set(true);
+            inner.queue_changed.notify();
         }
         inner.round_ended.changed(version).await;
+    }
+}
+
+/// Has the next round say where the log is to start.
+fn note_start<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, start: Offset) {
+    let mut borrowed = log.borrow_mut();
+    borrowed.start_wanted = borrowed.start_wanted.max(start);
+    if !std::mem::replace(&mut borrowed.start_unrecorded, true) {
+        inner.moved_starts.borrow_mut().push(Rc::clone(log));
     }
 }
 

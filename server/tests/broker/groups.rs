@@ -541,6 +541,8 @@ fn what_cannot_be_stored_is_refused_and_read_back() {
             }
         }
         assert!(refused_count > 0, "the fault is felt");
+        // Every shard hears of the failed flush and recovers. A stop before that could not close the store.
+        env.clock().sleep(Duration::from_secs(3)).await;
         // Whether the shard comes back by itself or by a restart, nothing that was answered is lost.
         broker.stop().await;
         let broker = Running::start(world, PARTITIONS).await;
