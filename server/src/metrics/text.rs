@@ -11,7 +11,7 @@ use millrace_engine::histogram::{Durations, bounds_ns};
 use super::families::{FAMILIES, Family, Kind, Sample, Unit, Value};
 use super::report::BrokerReport;
 
-/// What [`write`] writes, for the `Content-Type` of an answer.
+/// What [`write()`] writes, for the `Content-Type` of an answer.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The report as text, to its `# EOF`.

@@ -30,10 +30,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         clients::install(&root, &repository::target()?)?;
     }
     pipeline.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    if !arguments.quick {
+        pipeline.doc()?;
+    }
     pipeline.cargo(&["test", "--workspace", "--exclude", "millrace-compat", "--exclude", "millrace-crash"])?;
     pipeline.cargo(&["test", "--package", "millrace-crash", "--lib", "--test", "power", "--test", "seam"])?;
     if !arguments.quick {
-        pipeline.doc()?;
         pipeline.cargo(&["build", "--release", "--package", "millrace-server"])?;
         pipeline.cargo(&["test", "--package", "millrace-compat"])?;
         pipeline.cargo(&["test", "--package", "millrace-crash", "--test", "kill", "--test", "full_disk"])?;
