@@ -32,9 +32,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
             errors.push(match found {
                 _ if !is_allowed => ErrorCode::TopicAuthorizationFailed,
                 Err(error) => error,
-                Ok(topic) if !has_partition(topic, partition.partition_index) => {
-                    ErrorCode::UnknownTopicOrPartition
-                }
+                Ok(topic) if !has_partition(topic, partition.partition_index) => ErrorCode::UnknownTopicOrPartition,
                 Ok(_) => {
                     ordinals.push(errors.len());
                     let (topic, partition) = (topic.name.to_owned(), partition.partition_index);

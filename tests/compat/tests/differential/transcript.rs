@@ -7,6 +7,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes, VersionRange};
 use millrace_compat::wire::Connection;
+use similar::{Algorithm, capture_diff_slices};
 
 use crate::accepted::Accepted;
 
@@ -162,15 +163,20 @@ pub(crate) fn compare(ours: &Transcript, theirs: &Transcript, accepted: &mut Acc
     let parted = our_names.iter().zip(&their_names).find(|(ours, theirs)| ours != theirs);
     assert!(our_names.len() == their_names.len() && parted.is_none(), "the steps part at {parted:?}");
     let steps = ours.iter().zip(theirs);
-    let differs = steps.filter(|((step, ours), (_, theirs))| ours != theirs && !accepted.accepts(step, ours, theirs));
-    differs.map(|((step, ours), (_, theirs))| format!("{step}\n{}", difference(ours, theirs))).collect()
+    steps.filter_map(|((step, ours), (_, theirs))| difference(step, ours, theirs, accepted)).collect()
 }
 
-fn difference(ours: &[String], theirs: &[String]) -> String {
-    let only = |lines: &[String], others: &[String], mark: char| {
-        let missing = lines.iter().filter(|line| !others.contains(line));
-        missing.map(|line| format!("  {mark} {}\n", line.trim())).collect::<String>()
-    };
-    let told = only(ours, theirs, '+') + &only(theirs, ours, '-');
-    if told.is_empty() { format!("  another order:\n  + {ours:?}\n  - {theirs:?}\n") } else { told }
+/// What is told of a step's answers, unless they are the same but for what is listed.
+fn difference(step: &str, ours: &[String], theirs: &[String], accepted: &mut Accepted) -> Option<String> {
+    let mut told = String::new();
+    for change in capture_diff_slices(Algorithm::Myers, theirs, ours) {
+        let (theirs, ours) = (&theirs[change.old_range()], &ours[change.new_range()]);
+        if ours != theirs && !accepted.accepts(step, ours, theirs) {
+            let lines = |mark: char, lines: &[String]| {
+                lines.iter().map(|line| format!("  {mark} {}\n", line.trim())).collect::<String>()
+            };
+            told += &(lines('+', ours) + &lines('-', theirs));
+        }
+    }
+    (!told.is_empty()).then(|| format!("{step}\n{told}"))
 }
