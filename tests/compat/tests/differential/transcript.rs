@@ -148,7 +148,7 @@ const ID_LENGTH: usize = 36;
 /// Where the first UUID in `text` stands.
 fn find_id(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
-    (0..bytes.len().checked_sub(ID_LENGTH)? + 1).find(|start| {
+    (0..=bytes.len().checked_sub(ID_LENGTH)?).find(|start| {
         bytes[*start..start + ID_LENGTH].iter().enumerate().all(|(index, byte)| match index {
             8 | 13 | 18 | 23 => *byte == b'-',
             _ => byte.is_ascii_hexdigit(),
@@ -172,11 +172,9 @@ fn difference(step: &str, ours: &[String], theirs: &[String], accepted: &mut Acc
     for change in capture_diff_slices(Algorithm::Myers, theirs, ours) {
         let (theirs, ours) = (&theirs[change.old_range()], &ours[change.new_range()]);
         if ours != theirs && !accepted.accepts(step, ours, theirs) {
-            let lines = |mark: char, lines: &[String]| {
-                lines.iter().map(|line| format!("  {mark} {}\n", line.trim())).collect::<String>()
-            };
-            told += &(lines('+', ours) + &lines('-', theirs));
+            told.extend(ours.iter().flat_map(|line| ["\n  + ", line.trim()]));
+            told.extend(theirs.iter().flat_map(|line| ["\n  - ", line.trim()]));
         }
     }
-    (!told.is_empty()).then(|| format!("{step}\n{told}"))
+    (!told.is_empty()).then(|| format!("{step}{told}\n"))
 }
