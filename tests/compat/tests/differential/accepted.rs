@@ -33,6 +33,36 @@ const DIFFERENCES: &[Difference] = &[
         theirs: &["config_source: 3,"],
         why: "Kafka's storage tool sets min.insync.replicas for all brokers; here it has its default",
     },
+    Difference {
+        step: "Produce v9: once more",
+        ours: &["log_append_time_ms: -1,"],
+        theirs: &["log_append_time_ms: 9020,"],
+        why: "of a batch that was there already Kafka tells the time of its last record",
+    },
+    Difference {
+        step: "Produce v9",
+        ours: &["log_start_offset: -1,"],
+        theirs: &["log_start_offset: 0,"],
+        why: "an answer with an error has no offsets",
+    },
+    Difference {
+        step: "ConsumerGroup",
+        ours: &["member_epoch: 1,"],
+        theirs: &["member_epoch: 2,"],
+        why: "the first epoch of a group is 1 here",
+    },
+    Difference {
+        step: "ConsumerGroupDescribe",
+        ours: &["group_epoch: 1,", "assignment_epoch: 1,"],
+        theirs: &["group_epoch: 2,", "assignment_epoch: 2,"],
+        why: "the first epoch of a group is 1 here, also when it is described",
+    },
+    Difference {
+        step: "ConsumerGroupDescribe",
+        ours: &["group_epoch: 4,"],
+        theirs: &["group_epoch: 5,"],
+        why: "the first epoch of a group is 1 here, and it grows as in Kafka",
+    },
 ];
 
 /// The list, and which of it was met.

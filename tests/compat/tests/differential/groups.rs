@@ -21,15 +21,16 @@ use crate::topics::{name, text};
 use crate::transcript::Peer;
 
 /// The topic that the groups read; made by the other script.
-const TOPIC: &str = "settled";
+pub(crate) const TOPIC: &str = "settled";
 
 /// The answer to somebody new who is to come back with the id in it (KIP-394).
 const MEMBER_ID_REQUIRED: i16 = 79;
 
 /// What Kafka says until it has become the coordinator: it is loading, not available, or not this one.
-const NOT_READY: [i16; 3] = [14, 15, 16];
+pub(crate) const NOT_READY: [i16; 3] = [14, 15, 16];
 
-fn group(group: &str) -> GroupId {
+/// A group's id.
+pub(crate) fn group(group: &str) -> GroupId {
     GroupId(text(group))
 }
 

@@ -15,10 +15,20 @@ use crate::accepted::Accepted;
 pub(crate) type Transcript = Vec<(String, Vec<String>)>;
 
 /// Fields whose values are the broker's own: times, where it listens, what it calls itself, the words of its errors.
-const OWN: &[&str] = &["throttle_time_ms", "port", "cluster_id", "error_message"];
+const OWN: &[&str] = &[
+    "throttle_time_ms",
+    "port",
+    "cluster_id",
+    "error_message",
+    "producer_id",
+    "last_timestamp",
+    "log_dir",
+    "usable_bytes",
+];
 
 /// Answers that are lists in no order.
-const UNORDERED: &[&str] = &["ListGroups", "DescribeGroups", "DescribeConfigs"];
+const UNORDERED: &[&str] =
+    &["ListGroups", "DescribeGroups", "DescribeConfigs", "DescribeProducers", "ListConfigResources"];
 
 /// A broker that is asked.
 pub(crate) struct Peer {
