@@ -52,7 +52,8 @@ fn respond<'a>(group_id: &'a str, description: &'a ConsumerDescription, image: &
         client_id: &member.client_id,
         client_host: &member.client_host,
         subscribed_topic_names: member.names.iter().map(String::as_str).collect(),
-        subscribed_topic_regex: member.regex.as_deref(),
+        // Kafka says that there is none by an empty one.
+        subscribed_topic_regex: Some(member.regex.as_deref().unwrap_or_default()),
         assignment: assignment(&member.assigned, &names),
         target_assignment: assignment(&member.target, &names),
         member_type: if member.is_classic { CLASSIC_MEMBER } else { CONSUMER_MEMBER },

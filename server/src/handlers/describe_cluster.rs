@@ -17,6 +17,8 @@ pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> R
     let image = context.shard.image();
     let refusal = if !context.allows(Operation::Describe, Resource::Cluster) {
         Some((ErrorCode::ClusterAuthorizationFailed, "not allowed"))
+    } else if request.endpoint_type == ENDPOINT_CONTROLLERS {
+        Some((ErrorCode::MismatchedEndpointType, "this is a broker, not a controller"))
     } else if request.endpoint_type != ENDPOINT_BROKERS {
         Some((ErrorCode::UnsupportedEndpointType, "only endpoint type 1, brokers, is known here"))
     } else {
@@ -54,3 +56,4 @@ pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> R
 }
 
 const ENDPOINT_BROKERS: i8 = 1;
+const ENDPOINT_CONTROLLERS: i8 = 2;

@@ -1,5 +1,5 @@
-//! ListConfigResources: what has a configuration (KIP-1000, KIP-1142). Topics and brokers do; loggers, client metrics and
-//! groups have none here, so none of them is listed.
+//! ListConfigResources: what has a configuration (KIP-1000, KIP-1142). All topics and brokers do, and the groups that were
+//! given one; loggers and client metrics have none here, so none of them is listed.
 
 use std::collections::BTreeSet;
 
@@ -44,12 +44,13 @@ pub(super) fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> R
         match find_kind(resource_type) {
             Some(ResourceKind::Topic) => image.topics().for_each(|topic| list(&topic.name)),
             Some(ResourceKind::Broker) => brokers.iter().for_each(|broker| list(broker)),
-            Some(ResourceKind::BrokerLogger | ResourceKind::ClientMetrics | ResourceKind::Group) | None => {}
+            Some(ResourceKind::Group) => image.configured_groups().for_each(&mut list),
+            Some(ResourceKind::BrokerLogger | ResourceKind::ClientMetrics) | None => {}
         }
     }
     context.answer(writer, &ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() })
 }
 
 const ALL_TYPES_FROM: i16 = 1;
-/// Topics and brokers; nothing of the other types is there.
-const ALL_TYPES: [i8; 2] = [2, 4];
+/// Topics, brokers and groups; nothing of the other types is there.
+const ALL_TYPES: [i8; 3] = [2, 4, 32];

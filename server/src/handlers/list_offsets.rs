@@ -106,7 +106,10 @@ fn plan<E: Env>(
         EARLIEST_PENDING_UPLOAD if version >= 11 => return Ok(Plan::Nothing),
         _ => return Err(ErrorCode::UnsupportedVersion),
     };
-    Ok(Plan::Ask(context.shard.owner(led.id), OffsetQuery { partition: led.id, position }))
+    Ok(Plan::Ask(
+        context.shard.owner(led.id),
+        OffsetQuery { partition: led.id, leader_epoch: led.leader_epoch, position },
+    ))
 }
 
 fn answer(

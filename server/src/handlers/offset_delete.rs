@@ -11,6 +11,7 @@ use super::authorizer::{Operation, Resource};
 use super::lookup::{TopicRef, find_topic};
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Question, TopicPartition};
+use crate::metadata::image::Topic;
 use crate::net::connection::Close;
 
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
@@ -31,6 +32,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
             errors.push(match found {
                 _ if !is_allowed => ErrorCode::TopicAuthorizationFailed,
                 Err(error) => error,
+                Ok(topic) if !has_partition(topic, partition.partition_index) => ErrorCode::UnknownTopicOrPartition,
                 Ok(_) => {
                     ordinals.push(errors.len());
                     let (topic, partition) = (topic.name.to_owned(), partition.partition_index);
@@ -58,4 +60,8 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
         topics.push(OffsetDeleteResponseTopic { name: topic.name, partitions: partitions.collect() });
     }
     context.answer(writer, &OffsetDeleteResponse { topics, ..OffsetDeleteResponse::default() })
+}
+
+fn has_partition(topic: &Topic, index: i32) -> bool {
+    usize::try_from(index).is_ok_and(|index| index < topic.partitions.len())
 }

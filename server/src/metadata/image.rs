@@ -242,6 +242,11 @@ impl Image {
         self.group_configs.get(group).unwrap_or(NOTHING_SET)
     }
 
+    /// The groups that have a configuration, by name.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.group_configs.keys().map(String::as_str)
+    }
+
     /// How many groups have a configuration.
     pub fn configured_group_count(&self) -> usize {
         self.group_configs.len()

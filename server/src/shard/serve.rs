@@ -177,7 +177,8 @@ async fn find_epoch_end<E: Env>(shard: &Shard<E>, query: &EpochQuery) -> Result<
 async fn find_offset<E: Env>(shard: &Shard<E>, query: &OffsetQuery) -> Result<Option<FoundOffset>, ReadError> {
     let id: PartitionId = query.partition;
     let offsets = shard.store().offsets(id).await?;
-    let found = |offset| FoundOffset { offset, timestamp_ms: None, leader_epoch: offsets.leader_epoch };
+    let leader_epoch = offsets.leader_epoch.max(query.leader_epoch);
+    let found = |offset| FoundOffset { offset, timestamp_ms: None, leader_epoch };
     match query.position {
         OffsetPosition::Earliest => Ok(Some(found(offsets.start))),
         // Both isolation levels: the last stable offset is the high watermark while there are no transactions.

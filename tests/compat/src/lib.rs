@@ -6,6 +6,7 @@
 //! end of a pipe, each within a limit, and whatever outlives its limit or its test is killed.
 #![forbid(unsafe_code)]
 
+pub mod apache;
 pub mod broker;
 pub mod contract;
 pub mod java;
@@ -14,6 +15,7 @@ pub mod places;
 pub mod process;
 pub mod python;
 pub mod weather;
+pub mod wire;
 
 pub use broker::Broker;
 pub use kcat::Kcat;

@@ -144,6 +144,15 @@ impl Running {
         if let Some(status) = self.reaped {
             return status;
         }
+        if !self.ends_within(limit) {
+            self.kill();
+            panic!("{}: still running after {limit:?}\n{}", self.command, self.stderr());
+        }
+        self.reap()
+    }
+
+    /// Waits for the end, but no longer than `limit`; says whether it came.
+    pub fn ends_within(&self, limit: Duration) -> bool {
         let process = Pid::from_child(&self.child);
         let descriptor = rustix::process::pidfd_open(process, PidfdFlags::empty()).expect("an unreaped child exists");
         let limit_spec = Timespec::try_from(limit).expect("limits are minutes");
@@ -154,11 +163,7 @@ impl Running {
                 polled => break polled.expect("polling one descriptor needs nothing that can run out"),
             }
         };
-        if ready == 0 {
-            self.kill();
-            panic!("{}: still running after {limit:?}\n{}", self.command, self.stderr());
-        }
-        self.reap()
+        ready != 0
     }
 
     /// Waits for the end and takes what the child left.

@@ -133,8 +133,10 @@ impl<E: Env> Gathered<E> {
                 Slot::Refused(error) => (refuse(*error), 0, 0),
                 Slot::Group(index) => self.take_of(*index),
             };
-            // Without transactions nothing is ever aborted; null stands for "not asked" (FetchResponse.json).
-            data.aborted_transactions = is_committed.then(Vec::new);
+            // Without transactions nothing is ever aborted; null stands for "not asked" (FetchResponse.json). Of a
+            // partition that cannot be found, or may not be read, Kafka does not look whether somebody asked.
+            let is_missing = matches!(slot, Slot::Refused(error) if is_missing(*error));
+            data.aborted_transactions = (is_committed || is_missing).then(Vec::new);
             self.found.data.push(data);
             self.found.piece_counts.push(piece_count);
             self.found.records_bytes.push(bytes);
@@ -166,6 +168,12 @@ impl<E: Env> Gathered<E> {
         self.bytes_left = self.bytes_left.saturating_sub(found.bytes);
         (data, found.piece_count, found.bytes)
     }
+}
+
+/// Whether it stands for a partition that is not there for this client.
+fn is_missing(error: ErrorCode) -> bool {
+    use ErrorCode::{InvalidTopicException, TopicAuthorizationFailed, UnknownTopicId, UnknownTopicOrPartition};
+    matches!(error, InvalidTopicException | TopicAuthorizationFailed | UnknownTopicId | UnknownTopicOrPartition)
 }
 
 fn refuse(error: ErrorCode) -> PartitionData<'static> {

@@ -379,6 +379,8 @@ pub struct ListOffsets {
 pub struct OffsetQuery {
     /// The log.
     pub partition: PartitionId,
+    /// Since which epoch it is led: that of a log without records.
+    pub leader_epoch: LeaderEpoch,
     /// What is asked.
     pub position: OffsetPosition,
 }
