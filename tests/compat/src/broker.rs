@@ -25,6 +25,8 @@ const SHARED_MACHINE: [&str; 6] = [
 /// A running broker on a directory of its own. Killed, with its directory removed, when dropped.
 pub struct Broker {
     running: Option<Running>,
+    /// What every start says in front of the arguments.
+    settings: &'static [&'static str],
     arguments: Vec<String>,
     /// How many descriptors its process may have; `None` leaves it what the test has.
     descriptor_count_max: Option<u32>,
@@ -51,6 +53,17 @@ impl Broker {
         broker
     }
 
+    /// [`Self::start`] as on a machine of its own: with every default but the port of the admin listener.
+    #[track_caller]
+    pub fn start_as_usual() -> Broker {
+        let folder = places::fresh_folder();
+        let mut broker = Broker::stopped(&folder.path().join("data"), &[]);
+        broker.folder = Some(folder);
+        broker.settings = &SHARED_MACHINE[..1];
+        broker.start_again();
+        broker
+    }
+
     /// [`Self::start_with`] as a process that may have `count` descriptors and no more.
     #[track_caller]
     pub fn start_with_descriptors(count: u32, arguments: &[&str]) -> Broker {
@@ -73,6 +86,7 @@ impl Broker {
     fn stopped(data: &Path, arguments: &[&str]) -> Broker {
         Broker {
             running: None,
+            settings: &SHARED_MACHINE,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             descriptor_count_max: None,
             address: "127.0.0.1:0".to_owned(),
@@ -95,7 +109,7 @@ impl Broker {
             }
         };
         command.args(["--listen", &self.address]).arg("--data").arg(&self.data);
-        command.args(SHARED_MACHINE.iter().flat_map(|set| ["--set", set])).args(&self.arguments);
+        command.args(self.settings.iter().flat_map(|set| ["--set", set])).args(&self.arguments);
         let mut running = Running::start(&mut command, Vec::new());
         self.address = loop {
             let line = running.next_line(LIMIT);
@@ -116,6 +130,11 @@ impl Broker {
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.data.clone()
+    }
+
+    /// The process, while it runs.
+    pub fn process(&self) -> &Running {
+        self.running.as_ref().expect("the broker runs")
     }
 
     /// What the broker that runs has said on stderr so far.

@@ -3,6 +3,7 @@
 //! Owns only the dispatch; every task lives in a module of its name.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod ci;
 mod clients;
 mod codegen;
@@ -29,6 +30,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure Millrace beside a real Apache Kafka.
+    BesideKafka(beside::Arguments),
     /// Write the generated part of millrace-protocol from the message schemas.
     Codegen(codegen::Arguments),
     /// Run the foreign clients and rewrite their matrix in docs/COMPATIBILITY.md.
@@ -53,6 +56,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::BesideKafka(arguments) => beside::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),
         Task::Compat(arguments) => compat::run(&arguments),
