@@ -66,6 +66,7 @@ const ROOMS: &[Room] = &[
             ("server/src/admin", "outside the shards, never simulated"),
             ("server/src/watchdog", "must measure a shard without asking it"),
             ("bench/", "measures"),
+            ("tests/compat/benches/", "measures"),
         ],
     },
 ];
