@@ -17,16 +17,20 @@ fn the_verifiable_consumer_reads_what_the_verifiable_producer_wrote() {
     let produced = run(&broker, "VerifiableProducer", &["--topic", "numbers", "--max-messages", "1000"]).text();
     assert_eq!(produced.matches(r#""name":"producer_send_success""#).count(), 1000, "{produced}");
     assert!(produced.contains(r#""sent":1000"#) && produced.contains(r#""acked":1000"#), "{produced}");
-    let arguments = ["--topic", "numbers", "--group-id", "readers", "--max-messages", "1000"];
-    let consumed = run(&broker, "VerifiableConsumer", &arguments).text();
-    for event in ["startup_complete", "partitions_assigned", "offsets_committed", "shutdown_complete"] {
-        assert!(consumed.contains(&format!(r#""name":"{event}""#)), "{event} in {consumed}");
+    for protocol in ["classic", "consumer"] {
+        let arguments =
+            ["--topic", "numbers", "--group-id", protocol, "--group-protocol", protocol, "--max-messages", "1000"];
+        let consumed = run(&broker, "VerifiableConsumer", &arguments).text();
+        for event in ["startup_complete", "partitions_assigned", "offsets_committed", "shutdown_complete"] {
+            assert!(consumed.contains(&format!(r#""name":"{event}""#)), "{event} in {consumed}");
+        }
+        assert!(!consumed.contains(r#""success":false"#), "{consumed}");
+        let described =
+            run(&broker, "consumer.group.ConsumerGroupCommand", &["--describe", "--group", protocol]).text();
+        let rows = described.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let committed = rows.filter(|row| row.get(1) == Some(&"numbers")).map(|row| row[3].parse::<u32>().unwrap());
+        assert_eq!(committed.sum::<u32>(), 1000, "{described}");
     }
-    assert!(!consumed.contains(r#""success":false"#), "{consumed}");
-    let described = run(&broker, "consumer.group.ConsumerGroupCommand", &["--describe", "--group", "readers"]).text();
-    let rows = described.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let committed = rows.filter(|row| row.get(1) == Some(&"numbers")).map(|row| row[3].parse::<u32>().unwrap());
-    assert_eq!(committed.sum::<u32>(), 1000, "{described}");
 }
 
 #[test]
