@@ -88,6 +88,15 @@ enum Rebalance {
     Joining { until_ms: i64 },
 }
 
+impl Rebalance {
+    /// When the joining ends, unless it is extended.
+    fn until_ms(self) -> i64 {
+        match self {
+            Self::Initial { until_ms, .. } | Self::Joining { until_ms } => until_ms,
+        }
+    }
+}
+
 impl State {
     /// Kafka's name of it.
     pub fn name(self) -> &'static str {
