@@ -175,7 +175,7 @@ impl Classic {
 
     /// Whether nothing would be lost with it: nobody is in it, on the way in, and nobody ever was.
     pub fn is_blank(&self) -> bool {
-        self.state == State::Empty && self.pending.is_empty() && self.generation == 0
+        self.is_deserted() && self.generation == 0
     }
 
     /// Whether nobody is in it or on the way in.
