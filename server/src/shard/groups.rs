@@ -224,6 +224,13 @@ fn deliver_all<E: Env>(shard: &Shard<E>, outcome: Outcome) {
     }
 }
 
+/// Tells everybody whose answer was decided and did not come to hold.
+fn refuse_all<E: Env>(shard: &Shard<E>, outcomes: impl IntoIterator<Item = Outcome>, error: ErrorCode) {
+    for (token, _) in outcomes.into_iter().flat_map(|outcome| outcome.answers) {
+        deliver(shard, token, Answer::Refused(error));
+    }
+}
+
 /// The time on this shard.
 fn now<E: Env>(shard: &Shard<E>) -> Now {
     let clock = shard.env().clock();
