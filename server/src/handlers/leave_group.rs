@@ -34,12 +34,10 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     };
     // Before there were several, the error of the one was the error of the answer.
     let error = if is_batched { error } else { left.first().map_or(error, |left| left.error) };
-    let member = |left: &'_ LeftMember| (left.error.code(), left.leaver.clone());
-    let left: Vec<_> = left.iter().filter(|_| is_batched).map(member).collect();
-    let members = left.iter().map(|(error_code, leaver)| MemberResponse {
+    let members = left.iter().filter(|_| is_batched).map(|LeftMember { leaver, error }| MemberResponse {
         member_id: &leaver.member_id,
         group_instance_id: leaver.instance_id.as_deref(),
-        error_code: *error_code,
+        error_code: error.code(),
     });
     let members = members.collect();
     context.answer(writer, &LeaveGroupResponse { error_code: error.code(), members, ..LeaveGroupResponse::default() })
