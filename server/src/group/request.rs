@@ -334,6 +334,13 @@ pub struct FetchedOffset {
     pub metadata: String,
 }
 
+impl FetchedOffset {
+    /// That nothing is committed.
+    pub fn none(place: TopicPartition, topic_id: Uuid) -> Self {
+        Self { place, topic_id, offset: -1, leader_epoch: -1, metadata: String::new() }
+    }
+}
+
 /// What DescribeGroups shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {

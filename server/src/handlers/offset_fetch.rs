@@ -93,7 +93,7 @@ async fn fetch<E: Env>(
             if error == ErrorCode::None {
                 wanted.push(WantedOffset { place: place.clone(), topic_id: topic.topic_id });
             }
-            partitions.push((nothing(place, topic.topic_id), error));
+            partitions.push((FetchedOffset::none(place, topic.topic_id), error));
         }
         fetched.topics.push(FetchedTopic { name, topic_id: topic.topic_id, partitions });
     }
@@ -168,10 +168,6 @@ fn gather<E: Env>(context: &Context<'_, E>, offsets: Vec<FetchedOffset>) -> Vec<
     topics
 }
 
-fn nothing(place: TopicPartition, topic_id: Uuid) -> FetchedOffset {
-    FetchedOffset { place, topic_id, offset: NO_OFFSET, leader_epoch: NO_EPOCH, metadata: String::new() }
-}
-
 fn respond<'a>(group_id: &'a str, fetched: &'a Fetched) -> OffsetFetchResponseGroup<'a> {
     let partition = |(offset, error): &'a (FetchedOffset, ErrorCode)| OffsetFetchResponsePartitions {
         partition_index: offset.place.partition,
@@ -201,5 +197,3 @@ fn older<'a>(partition: &OffsetFetchResponsePartitions<'a>) -> OffsetFetchRespon
 const ERROR_FROM: i16 = 2;
 const GROUPS_FROM: i16 = 8;
 const BY_ID_FROM: i16 = 10;
-const NO_OFFSET: i64 = -1;
-const NO_EPOCH: i32 = -1;
