@@ -51,6 +51,14 @@ fn start<E: Env>(context: &Context<'_, E>, group: &str, question: Question) -> R
     Ok(shard.ask_group(shard.owner(led.id), GroupCall { partition, request }))
 }
 
+/// Puts what a group decided, in order, where `errors` leaves it open.
+pub(super) fn fill(errors: Vec<Option<ErrorCode>>, results: Vec<ErrorCode>) -> impl Iterator<Item = ErrorCode> {
+    let open_count = errors.iter().filter(|error| error.is_none()).count();
+    assert!(results.len() == open_count, "a group decides on everything it is asked about");
+    let mut results = results.into_iter();
+    errors.into_iter().map(move |error| error.unwrap_or_else(|| results.next().expect("they were counted")))
+}
+
 /// What a coordinator must not answer to this question.
 pub(super) fn mismatch(answer: &Answer) -> ErrorCode {
     debug_assert!(false, "a question is answered in kind, not with {answer:?}");
