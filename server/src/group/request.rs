@@ -145,6 +145,13 @@ pub struct Membership {
     pub generation: i32,
 }
 
+impl Membership {
+    /// What a request says.
+    pub fn new(member_id: &str, instance_id: Option<&str>, generation: i32) -> Self {
+        Self { member_id: member_id.to_owned(), instance_id: instance_id.map(str::to_owned), generation }
+    }
+}
+
 /// A member's question for its assignment; the leader's carries everybody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {

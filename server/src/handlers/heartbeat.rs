@@ -13,11 +13,7 @@ use crate::net::connection::Close;
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: HeartbeatRequest<'_> = context.decode()?;
     let answer = if context.allows(Operation::Read, Resource::Group(request.group_id)) {
-        let member = Membership {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.group_instance_id.map(str::to_owned),
-            generation: request.generation_id,
-        };
+        let member = Membership::new(request.member_id, request.group_instance_id, request.generation_id);
         coordinator::ask(context, request.group_id, Question::Heartbeat(member)).await?
     } else {
         Answer::Refused(ErrorCode::GroupAuthorizationFailed)

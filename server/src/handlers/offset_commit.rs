@@ -67,12 +67,9 @@ async fn commit<E: Env>(
     offsets: Vec<CommitOffset>,
 ) -> Result<Vec<ErrorCode>, Close> {
     let count = offsets.len();
+    let generation = request.generation_id_or_member_epoch;
     let commit = Commit {
-        member: Membership {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.group_instance_id.map(str::to_owned),
-            generation: request.generation_id_or_member_epoch,
-        },
+        member: Membership::new(request.member_id, request.group_instance_id, generation),
         retention_ms: Some(request.retention_time_ms).filter(|retention_ms| *retention_ms >= 0),
         knows_epochs: context.head.version >= EPOCHS_FROM,
         offsets,

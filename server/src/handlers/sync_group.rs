@@ -35,11 +35,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
 fn question(request: &SyncGroupRequest<'_>) -> Sync {
     let assignments = request.assignments.iter();
     Sync {
-        member: Membership {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.group_instance_id.map(str::to_owned),
-            generation: request.generation_id,
-        },
+        member: Membership::new(request.member_id, request.group_instance_id, request.generation_id),
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
         assignments: assignments.map(|part| (part.member_id.to_owned(), part.assignment.to_vec())).collect(),
