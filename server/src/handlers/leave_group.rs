@@ -5,7 +5,7 @@ use millrace_protocol::messages::leave_group::{LeaveGroupRequest, LeaveGroupResp
 use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Leaver, LeftMember, Question};
 use crate::net::connection::Close;
@@ -22,11 +22,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     } else {
         vec![Leaver { member_id: request.member_id.to_owned(), instance_id: None }]
     };
-    let answer = if context.allows(Operation::Read, Resource::Group(request.group_id)) {
-        coordinator::ask(context, request.group_id, Question::Leave(leavers)).await?
-    } else {
-        Answer::Refused(ErrorCode::GroupAuthorizationFailed)
-    };
+    let answer = coordinator::ask(context, Operation::Read, request.group_id, Question::Leave(leavers)).await?;
     let (error, left) = match &answer {
         Answer::Left(left) => (ErrorCode::None, left.as_slice()),
         Answer::Refused(error) => (*error, [].as_slice()),

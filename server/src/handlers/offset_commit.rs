@@ -74,7 +74,7 @@ async fn commit<E: Env>(
         knows_epochs: context.head.version >= EPOCHS_FROM,
         offsets,
     };
-    Ok(match coordinator::ask(context, request.group_id, Question::Commit(commit)).await? {
+    Ok(match coordinator::ask(context, Operation::Read, request.group_id, Question::Commit(commit)).await? {
         Answer::Committed(results) => results,
         Answer::Refused(error) => vec![error; count],
         other => vec![coordinator::mismatch(&other); count],

@@ -17,9 +17,6 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: OffsetDeleteRequest<'_> = context.decode()?;
     let refuse =
         |error: ErrorCode| OffsetDeleteResponse { error_code: error.code(), ..OffsetDeleteResponse::default() };
-    if !context.allows(Operation::Delete, Resource::Group(request.group_id)) {
-        return context.answer(writer, &refuse(ErrorCode::GroupAuthorizationFailed));
-    }
     let image = context.shard.image();
     // In the order of the request; what the group decides on is open.
     let mut errors = Vec::new();
@@ -39,7 +36,8 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
             });
         }
     }
-    let results = match coordinator::ask(context, request.group_id, Question::DeleteOffsets(places)).await? {
+    let question = Question::DeleteOffsets(places);
+    let results = match coordinator::ask(context, Operation::Delete, request.group_id, question).await? {
         Answer::OffsetsDeleted(results) => results,
         Answer::Refused(error) => return context.answer(writer, &refuse(error)),
         other => return context.answer(writer, &refuse(coordinator::mismatch(&other))),

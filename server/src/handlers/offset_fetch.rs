@@ -72,12 +72,9 @@ async fn fetch<E: Env>(
     topics: Option<Vec<OffsetFetchRequestTopics<'_>>>,
 ) -> Result<Fetched, Close> {
     let refuse = |error| Fetched { error, topics: Vec::new() };
-    if !context.allows(Operation::Describe, Resource::Group(group)) {
-        return Ok(refuse(ErrorCode::GroupAuthorizationFailed));
-    }
     let Some(topics) = topics else {
         let question = Question::Fetch(Fetch { member, wanted: None });
-        return Ok(match coordinator::ask(context, group, question).await? {
+        return Ok(match coordinator::ask(context, Operation::Describe, group, question).await? {
             Answer::Fetched(offsets) => Fetched { error: ErrorCode::None, topics: gather(context, offsets) },
             Answer::Refused(error) => refuse(error),
             other => refuse(coordinator::mismatch(&other)),
@@ -97,7 +94,8 @@ async fn fetch<E: Env>(
         }
         fetched.topics.push(FetchedTopic { name, topic_id: topic.topic_id, partitions });
     }
-    let answer = coordinator::ask(context, group, Question::Fetch(Fetch { member, wanted: Some(wanted) })).await?;
+    let question = Question::Fetch(Fetch { member, wanted: Some(wanted) });
+    let answer = coordinator::ask(context, Operation::Describe, group, question).await?;
     let mut offsets = match answer {
         Answer::Fetched(offsets) => offsets.into_iter(),
         Answer::Refused(error) => {
