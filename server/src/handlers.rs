@@ -58,7 +58,8 @@ use millrace_runtime::Env;
 
 use self::authorizer::{Operation, Resource};
 use crate::config::ListenerConfig;
-use crate::net::connection::{Client, Close};
+use crate::net::client::Client;
+use crate::net::connection::Close;
 use crate::net::outgoing::Outgoing;
 use crate::shard::Shard;
 use crate::shard::mailbox::frame::Frame;

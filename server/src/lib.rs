@@ -28,3 +28,6 @@ pub mod shard;
 
 pub mod handlers;
 pub mod net;
+
+#[cfg(test)]
+mod scenarios;

@@ -88,6 +88,15 @@ enum Rebalance {
     Joining { until_ms: i64 },
 }
 
+impl Rebalance {
+    /// When the joining ends, unless it is extended.
+    fn until_ms(self) -> i64 {
+        match self {
+            Self::Initial { until_ms, .. } | Self::Joining { until_ms } => until_ms,
+        }
+    }
+}
+
 impl State {
     /// Kafka's name of it.
     pub fn name(self) -> &'static str {
@@ -166,7 +175,7 @@ impl Classic {
 
     /// Whether nothing would be lost with it: nobody is in it, on the way in, and nobody ever was.
     pub fn is_blank(&self) -> bool {
-        self.state == State::Empty && self.pending.is_empty() && self.generation == 0
+        self.is_deserted() && self.generation == 0
     }
 
     /// Whether nobody is in it or on the way in.

@@ -96,13 +96,7 @@ impl Offsets {
         let is_same = |known: Uuid| known == Uuid::ZERO || *topic_id == Uuid::ZERO || known == *topic_id;
         match found.filter(|committed| is_same(committed.topic_id)) {
             Some(committed) => describe(place.clone(), committed),
-            None => FetchedOffset {
-                place: place.clone(),
-                topic_id: *topic_id,
-                offset: -1,
-                leader_epoch: -1,
-                metadata: String::new(),
-            },
+            None => FetchedOffset::none(place.clone(), *topic_id),
         }
     }
 

@@ -145,6 +145,13 @@ pub struct Membership {
     pub generation: i32,
 }
 
+impl Membership {
+    /// What a request says.
+    pub fn new(member_id: &str, instance_id: Option<&str>, generation: i32) -> Self {
+        Self { member_id: member_id.to_owned(), instance_id: instance_id.map(str::to_owned), generation }
+    }
+}
+
 /// A member's question for its assignment; the leader's carries everybody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
@@ -332,6 +339,13 @@ pub struct FetchedOffset {
     pub leader_epoch: i32,
     /// The consumer's own note.
     pub metadata: String,
+}
+
+impl FetchedOffset {
+    /// That nothing is committed.
+    pub fn none(place: TopicPartition, topic_id: Uuid) -> Self {
+        Self { place, topic_id, offset: -1, leader_epoch: -1, metadata: String::new() }
+    }
 }
 
 /// What DescribeGroups shows.

@@ -1,10 +1,9 @@
 //! Text scenarios of a coordinator, and what holds for any of them.
 //!
-//! A scenario is a file in `testdata/groups`: a command, a line of dashes, what it leads to, an empty line. `UPDATE=1`
-//! rewrites the expected output. A command is a verb, the name of who asks, and `key=value` words; see [`Scene::run`].
-//! Member ids are written `name#n`: the client's name and the number of the id that was made. After every command the
-//! coordinator that reads the stored records back must know the same offsets, and the same of a group of KIP-848. Topics are
-//! made by `topic`; a partition of the first one is written `1/0` where it goes by the topic's id.
+//! The scenarios lie in `testdata/groups`. A command is a verb, the name of who asks, and `key=value` words; see
+//! [`Scene::run`]. Member ids are written `name#n`: the client's name and the number of the id that was made. After every
+//! command the coordinator that reads the stored records back must know the same offsets, and the same of a group of KIP-848.
+//! Topics are made by `topic`; a partition of the first one is written `1/0` where it goes by the topic's id.
 
 mod consumer;
 mod consumer_random;
@@ -12,7 +11,6 @@ mod random;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::wire::Uuid;
@@ -26,38 +24,11 @@ use super::request::{
 };
 use super::{ConsumerSettings, MigrationPolicy, Moment, Now, Outcome, Settings, Token};
 use crate::metadata::Image;
+use crate::scenarios;
 
 #[test]
 fn scenarios() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/groups");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let actual = run_scenario(&text);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert!(actual == expected, "{}: now prints\n{actual}", path.display());
-    }
-}
-
-fn run_scenario(text: &str) -> String {
-    let mut scene = Scene::new(settings());
-    let mut blocks = Vec::new();
-    for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
-        let mut lines: Vec<String> = block.lines().take_while(|line| *line != "----").map(str::to_owned).collect();
-        let command = lines.last().unwrap().clone();
-        if !command.starts_with('#') {
-            let printed = scene.run(&command);
-            lines.push("----".to_owned());
-            lines.extend(printed.lines().map(str::to_owned));
-        }
-        blocks.push(lines.join("\n"));
-    }
-    blocks.join("\n\n") + "\n"
+    scenarios::run_all("groups", || Scene::new(settings()), Scene::run);
 }
 
 pub(super) fn settings() -> Settings {

@@ -9,7 +9,7 @@ use millrace_protocol::messages::consumer_group_describe::{
 use millrace_protocol::wire::{Uuid, Writer};
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::lookup::uuid;
 use super::{Context, coordinator};
 use crate::group::consumer::member::by_topic;
@@ -21,11 +21,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: ConsumerGroupDescribeRequest<'_> = context.decode()?;
     let mut answers = Vec::with_capacity(request.group_ids.len());
     for group in request.group_ids {
-        let answer = if context.allows(Operation::Describe, Resource::Group(group)) {
-            coordinator::ask(context, group, Question::DescribeConsumer).await?
-        } else {
-            Answer::Refused(ErrorCode::GroupAuthorizationFailed)
-        };
+        let answer = coordinator::ask(context, Operation::Describe, group, Question::DescribeConsumer).await?;
         let message = format!("Group {group} is not a consumer group.");
         answers.push((group, answer, message));
     }

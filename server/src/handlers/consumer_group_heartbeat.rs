@@ -16,13 +16,14 @@ use crate::net::connection::Close;
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: ConsumerGroupHeartbeatRequest<'_> = context.decode()?;
     let names = || request.subscribed_topic_names.iter().flatten();
+    // Who may not ask the group at all hears that first.
     let answer = if !context.allows(Operation::Read, Resource::Group(request.group_id)) {
         Answer::Refused(ErrorCode::GroupAuthorizationFailed)
     } else if !names().all(|name| context.allows(Operation::Describe, Resource::Topic(name))) {
         Answer::Refused(ErrorCode::TopicAuthorizationFailed)
     } else {
         let question = Question::Beat(Box::new(question(context, &request)));
-        coordinator::ask(context, request.group_id, question).await?
+        coordinator::ask(context, Operation::Read, request.group_id, question).await?
     };
     match &answer {
         Answer::Beaten(beaten) => context.answer(writer, &respond(beaten)),

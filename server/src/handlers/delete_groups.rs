@@ -5,7 +5,7 @@ use millrace_protocol::messages::delete_groups::{DeletableGroupResult, DeleteGro
 use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Question};
 use crate::net::connection::Close;
@@ -14,14 +14,10 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: DeleteGroupsRequest<'_> = context.decode()?;
     let mut results = Vec::with_capacity(request.groups_names.len());
     for group_id in request.groups_names {
-        let error = if context.allows(Operation::Delete, Resource::Group(group_id)) {
-            match coordinator::ask(context, group_id, Question::Delete).await? {
-                Answer::Deleted => ErrorCode::None,
-                Answer::Refused(error) => error,
-                other => coordinator::mismatch(&other),
-            }
-        } else {
-            ErrorCode::GroupAuthorizationFailed
+        let error = match coordinator::ask(context, Operation::Delete, group_id, Question::Delete).await? {
+            Answer::Deleted => ErrorCode::None,
+            Answer::Refused(error) => error,
+            other => coordinator::mismatch(&other),
         };
         results.push(DeletableGroupResult { group_id, error_code: error.code() });
     }

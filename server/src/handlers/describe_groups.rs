@@ -8,7 +8,7 @@ use millrace_protocol::messages::describe_groups::{
 use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, DescribedMember, Description, Question};
 use crate::net::connection::Close;
@@ -17,11 +17,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: DescribeGroupsRequest<'_> = context.decode()?;
     let mut answers = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        let answer = if context.allows(Operation::Describe, Resource::Group(group)) {
-            coordinator::ask(context, group, Question::Describe).await?
-        } else {
-            Answer::Refused(ErrorCode::GroupAuthorizationFailed)
-        };
+        let answer = coordinator::ask(context, Operation::Describe, group, Question::Describe).await?;
         let message = format!("Group {group} not found.");
         answers.push((group, answer, message));
     }

@@ -5,19 +5,15 @@ use millrace_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRespons
 use millrace_protocol::wire::Writer;
 use millrace_runtime::{Env, Random};
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Join, JoinProtocol, Joined, JoinedMember, Question};
 use crate::net::connection::Close;
 
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: JoinGroupRequest<'_> = context.decode()?;
-    let answer = if context.allows(Operation::Read, Resource::Group(request.group_id)) {
-        let question = Question::Join(question(context, &request));
-        coordinator::ask_waiting(context, request.group_id, question).await?
-    } else {
-        Answer::Refused(ErrorCode::GroupAuthorizationFailed)
-    };
+    let question = Question::Join(question(context, &request));
+    let answer = coordinator::ask_waiting(context, Operation::Read, request.group_id, question).await?;
     let version = context.head.version;
     match &answer {
         Answer::Joined(joined) => context.answer(writer, &respond(joined, version)),

@@ -5,7 +5,7 @@ use millrace_protocol::messages::leave_group::{LeaveGroupRequest, LeaveGroupResp
 use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Leaver, LeftMember, Question};
 use crate::net::connection::Close;
@@ -22,11 +22,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     } else {
         vec![Leaver { member_id: request.member_id.to_owned(), instance_id: None }]
     };
-    let answer = if context.allows(Operation::Read, Resource::Group(request.group_id)) {
-        coordinator::ask(context, request.group_id, Question::Leave(leavers)).await?
-    } else {
-        Answer::Refused(ErrorCode::GroupAuthorizationFailed)
-    };
+    let answer = coordinator::ask(context, Operation::Read, request.group_id, Question::Leave(leavers)).await?;
     let (error, left) = match &answer {
         Answer::Left(left) => (ErrorCode::None, left.as_slice()),
         Answer::Refused(error) => (*error, [].as_slice()),
@@ -34,12 +30,10 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     };
     // Before there were several, the error of the one was the error of the answer.
     let error = if is_batched { error } else { left.first().map_or(error, |left| left.error) };
-    let member = |left: &'_ LeftMember| (left.error.code(), left.leaver.clone());
-    let left: Vec<_> = left.iter().filter(|_| is_batched).map(member).collect();
-    let members = left.iter().map(|(error_code, leaver)| MemberResponse {
+    let members = left.iter().filter(|_| is_batched).map(|LeftMember { leaver, error }| MemberResponse {
         member_id: &leaver.member_id,
         group_instance_id: leaver.instance_id.as_deref(),
-        error_code: *error_code,
+        error_code: error.code(),
     });
     let members = members.collect();
     context.answer(writer, &LeaveGroupResponse { error_code: error.code(), members, ..LeaveGroupResponse::default() })

@@ -19,9 +19,9 @@ use crate::net::connection::Close;
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: OffsetCommitRequest<'_> = context.decode()?;
     let image = context.shard.image();
-    // Answers in the order of the request; those that the group decides on are filled in below.
+    // In the order of the request; what the group decides on is open.
     let mut errors = Vec::new();
-    let (mut ordinals, mut offsets) = (Vec::new(), Vec::new());
+    let mut offsets = Vec::new();
     let is_allowed = context.allows(Operation::Read, Resource::Group(request.group_id));
     for topic in &request.topics {
         let found = find(context, &image, topic);
@@ -32,10 +32,9 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
                 if is_there { Ok(found) } else { Err(ErrorCode::UnknownTopicOrPartition) }
             });
             errors.push(match known {
-                _ if !is_allowed => ErrorCode::GroupAuthorizationFailed,
-                Err(error) => error,
+                _ if !is_allowed => Some(ErrorCode::GroupAuthorizationFailed),
+                Err(error) => Some(error),
                 Ok(found) => {
-                    ordinals.push(errors.len());
                     offsets.push(CommitOffset {
                         place: TopicPartition { topic: found.name.clone(), partition: partition.partition_index },
                         topic_id: topic.topic_id,
@@ -43,18 +42,13 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
                         leader_epoch: partition.committed_leader_epoch,
                         metadata: partition.committed_metadata.unwrap_or_default().to_owned(),
                     });
-                    ErrorCode::UnknownServerError
+                    None
                 }
             });
         }
     }
-    if !offsets.is_empty() {
-        let results = commit(context, &request, offsets, ordinals.len()).await?;
-        for (ordinal, result) in ordinals.into_iter().zip(results) {
-            errors[ordinal] = result;
-        }
-    }
-    let mut errors = errors.into_iter();
+    let results = if offsets.is_empty() { Vec::new() } else { commit(context, &request, offsets).await? };
+    let mut errors = coordinator::fill(errors, results);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().zip(errors.by_ref()).map(|(partition, error)| {
@@ -71,19 +65,16 @@ async fn commit<E: Env>(
     context: &Context<'_, E>,
     request: &OffsetCommitRequest<'_>,
     offsets: Vec<CommitOffset>,
-    count: usize,
 ) -> Result<Vec<ErrorCode>, Close> {
+    let count = offsets.len();
+    let generation = request.generation_id_or_member_epoch;
     let commit = Commit {
-        member: Membership {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.group_instance_id.map(str::to_owned),
-            generation: request.generation_id_or_member_epoch,
-        },
+        member: Membership::new(request.member_id, request.group_instance_id, generation),
         retention_ms: Some(request.retention_time_ms).filter(|retention_ms| *retention_ms >= 0),
         knows_epochs: context.head.version >= EPOCHS_FROM,
         offsets,
     };
-    Ok(match coordinator::ask(context, request.group_id, Question::Commit(commit)).await? {
+    Ok(match coordinator::ask(context, Operation::Read, request.group_id, Question::Commit(commit)).await? {
         Answer::Committed(results) => results,
         Answer::Refused(error) => vec![error; count],
         other => vec![coordinator::mismatch(&other); count],

@@ -18,40 +18,35 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: OffsetDeleteRequest<'_> = context.decode()?;
     let refuse =
         |error: ErrorCode| OffsetDeleteResponse { error_code: error.code(), ..OffsetDeleteResponse::default() };
-    if !context.allows(Operation::Delete, Resource::Group(request.group_id)) {
-        return context.answer(writer, &refuse(ErrorCode::GroupAuthorizationFailed));
-    }
     let image = context.shard.image();
-    // Answers in the order of the request; those that the group decides on are filled in below.
+    // In the order of the request; what the group decides on is open.
     let mut errors = Vec::new();
-    let (mut ordinals, mut places) = (Vec::new(), Vec::new());
+    let mut places = Vec::new();
     for topic in &request.topics {
         let is_allowed = context.allows(Operation::Read, Resource::Topic(topic.name));
         let found = find_topic(&image, TopicRef::Name(topic.name));
         for partition in &topic.partitions {
             errors.push(match found {
-                _ if !is_allowed => ErrorCode::TopicAuthorizationFailed,
-                Err(error) => error,
-                Ok(topic) if !has_partition(topic, partition.partition_index) => ErrorCode::UnknownTopicOrPartition,
+                _ if !is_allowed => Some(ErrorCode::TopicAuthorizationFailed),
+                Err(error) => Some(error),
+                Ok(topic) if !has_partition(topic, partition.partition_index) => {
+                    Some(ErrorCode::UnknownTopicOrPartition)
+                }
                 Ok(_) => {
-                    ordinals.push(errors.len());
                     let (topic, partition) = (topic.name.to_owned(), partition.partition_index);
                     places.push(TopicPartition { topic, partition });
-                    ErrorCode::UnknownServerError
+                    None
                 }
             });
         }
     }
-    match coordinator::ask(context, request.group_id, Question::DeleteOffsets(places)).await? {
-        Answer::OffsetsDeleted(results) => {
-            for (ordinal, result) in ordinals.into_iter().zip(results) {
-                errors[ordinal] = result;
-            }
-        }
+    let question = Question::DeleteOffsets(places);
+    let results = match coordinator::ask(context, Operation::Delete, request.group_id, question).await? {
+        Answer::OffsetsDeleted(results) => results,
         Answer::Refused(error) => return context.answer(writer, &refuse(error)),
         other => return context.answer(writer, &refuse(coordinator::mismatch(&other))),
-    }
-    let mut errors = errors.into_iter();
+    };
+    let mut errors = coordinator::fill(errors, results);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in &request.topics {
         let partitions = topic.partitions.iter().zip(errors.by_ref()).map(|(partition, error)| {

@@ -72,12 +72,9 @@ async fn fetch<E: Env>(
     topics: Option<Vec<OffsetFetchRequestTopics<'_>>>,
 ) -> Result<Fetched, Close> {
     let refuse = |error| Fetched { error, topics: Vec::new() };
-    if !context.allows(Operation::Describe, Resource::Group(group)) {
-        return Ok(refuse(ErrorCode::GroupAuthorizationFailed));
-    }
     let Some(topics) = topics else {
         let question = Question::Fetch(Fetch { member, wanted: None });
-        return Ok(match coordinator::ask(context, group, question).await? {
+        return Ok(match coordinator::ask(context, Operation::Describe, group, question).await? {
             Answer::Fetched(offsets) => Fetched { error: ErrorCode::None, topics: gather(context, offsets) },
             Answer::Refused(error) => refuse(error),
             other => refuse(coordinator::mismatch(&other)),
@@ -93,11 +90,12 @@ async fn fetch<E: Env>(
             if error == ErrorCode::None {
                 wanted.push(WantedOffset { place: place.clone(), topic_id: topic.topic_id });
             }
-            partitions.push((nothing(place, topic.topic_id), error));
+            partitions.push((FetchedOffset::none(place, topic.topic_id), error));
         }
         fetched.topics.push(FetchedTopic { name, topic_id: topic.topic_id, partitions });
     }
-    let answer = coordinator::ask(context, group, Question::Fetch(Fetch { member, wanted: Some(wanted) })).await?;
+    let question = Question::Fetch(Fetch { member, wanted: Some(wanted) });
+    let answer = coordinator::ask(context, Operation::Describe, group, question).await?;
     let mut offsets = match answer {
         Answer::Fetched(offsets) => offsets.into_iter(),
         Answer::Refused(error) => {
@@ -168,10 +166,6 @@ fn gather<E: Env>(context: &Context<'_, E>, offsets: Vec<FetchedOffset>) -> Vec<
     topics
 }
 
-fn nothing(place: TopicPartition, topic_id: Uuid) -> FetchedOffset {
-    FetchedOffset { place, topic_id, offset: NO_OFFSET, leader_epoch: NO_EPOCH, metadata: String::new() }
-}
-
 fn respond<'a>(group_id: &'a str, fetched: &'a Fetched) -> OffsetFetchResponseGroup<'a> {
     let partition = |(offset, error): &'a (FetchedOffset, ErrorCode)| OffsetFetchResponsePartitions {
         partition_index: offset.place.partition,
@@ -201,5 +195,3 @@ fn older<'a>(partition: &OffsetFetchResponsePartitions<'a>) -> OffsetFetchRespon
 const ERROR_FROM: i16 = 2;
 const GROUPS_FROM: i16 = 8;
 const BY_ID_FROM: i16 = 10;
-const NO_OFFSET: i64 = -1;
-const NO_EPOCH: i32 = -1;

@@ -5,7 +5,7 @@ use millrace_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRespons
 use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
-use super::authorizer::{Operation, Resource};
+use super::authorizer::Operation;
 use super::{Context, coordinator};
 use crate::group::request::{Answer, Membership, Question, Sync, Synced};
 use crate::net::connection::Close;
@@ -14,14 +14,12 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let request: SyncGroupRequest<'_> = context.decode()?;
     let is_complete =
         context.head.version < TYPE_FROM || (request.protocol_type.is_some() && request.protocol_name.is_some());
-    let answer = if !is_complete {
+    let answer = if is_complete {
+        let question = Question::Sync(question(&request));
+        coordinator::ask_waiting(context, Operation::Read, request.group_id, question).await?
+    } else {
         // From version 5 on a member says what it believes in (KIP-559).
         Answer::Refused(ErrorCode::InconsistentGroupProtocol)
-    } else if context.allows(Operation::Read, Resource::Group(request.group_id)) {
-        let question = Question::Sync(question(&request));
-        coordinator::ask_waiting(context, request.group_id, question).await?
-    } else {
-        Answer::Refused(ErrorCode::GroupAuthorizationFailed)
     };
     let refuse = |error: ErrorCode| SyncGroupResponse { error_code: error.code(), ..SyncGroupResponse::default() };
     let response = match &answer {
@@ -35,11 +33,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
 fn question(request: &SyncGroupRequest<'_>) -> Sync {
     let assignments = request.assignments.iter();
     Sync {
-        member: Membership {
-            member_id: request.member_id.to_owned(),
-            instance_id: request.group_instance_id.map(str::to_owned),
-            generation: request.generation_id,
-        },
+        member: Membership::new(request.member_id, request.group_instance_id, request.generation_id),
         protocol_type: request.protocol_type.map(str::to_owned),
         protocol: request.protocol_name.map(str::to_owned),
         assignments: assignments.map(|part| (part.member_id.to_owned(), part.assignment.to_vec())).collect(),

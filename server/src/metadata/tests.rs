@@ -1,8 +1,7 @@
 //! Text scenarios of controller and image, and properties of the bytes.
 //!
-//! A scenario is a file in `testdata/metadata`: a command, a line of dashes, what it must print, an empty line. `UPDATE=1`
-//! rewrites the expected output. Every entry a command proposes goes through its bytes, is applied to two images (the
-//! controller's and a follower's), and after every command an image made from [`Image::records`] must be the same one.
+//! The scenarios lie in `testdata/metadata`. Every entry a command proposes goes through its bytes, is applied to two images
+//! (the controller's and a follower's), and after every command an image made from [`Image::records`] must be the same one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -18,42 +17,11 @@ use super::record::{Broker, Endpoint, Partition};
 use super::{Entry, Image, NodeId, Record};
 use crate::config::RawConfig;
 use crate::config::check::{Room, check};
+use crate::scenarios;
 
 #[test]
 fn scenarios() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/metadata");
-    let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    for path in paths {
-        let text = std::fs::read_to_string(&path).unwrap();
-        let actual = run_scenario(&text);
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert!(actual == expected, "{}: now prints\n{actual}", path.display());
-    }
-}
-
-/// The scenario with the output that its commands print now.
-fn run_scenario(text: &str) -> String {
-    let mut cluster = Cluster::new();
-    let mut blocks = Vec::new();
-    for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
-        let comments_and_command: Vec<&str> = block.lines().take_while(|line| *line != "----").collect();
-        let (command, comments) = comments_and_command.split_last().unwrap();
-        assert!(comments.iter().all(|line| line.starts_with('#')), "one command a block: {block}");
-        let mut lines = comments_and_command.clone();
-        let printed;
-        if !command.starts_with('#') {
-            printed = cluster.run(command);
-            lines.push("----");
-            lines.extend(printed.trim_end().lines());
-        }
-        blocks.push(lines.join("\n"));
-    }
-    blocks.join("\n\n") + "\n"
+    scenarios::run_all("metadata", Cluster::new, Cluster::run);
 }
 
 struct Cluster {

@@ -20,7 +20,6 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,12 +33,12 @@ use millrace_runtime::local::Event;
 use millrace_runtime::{Clock, Connection, Env, Moment, Net, TaskClass};
 use thiserror::Error;
 
+use super::client::Client;
 use super::frame::{FrameReader, ReceiveEnd, Request};
 use super::mute::Mute;
 use super::outgoing::Outgoing;
 use super::progress::Progress;
 use crate::fetch_session::ConnectionNumber;
-use crate::handlers::authorizer::Principal;
 use crate::handlers::{self, Context, produce};
 use crate::shard::mailbox::message::{Accepted, Message};
 use crate::shard::placement::ShardIndex;
@@ -96,40 +95,6 @@ pub(super) struct Live<E: Env> {
     is_refused: Cell<bool>,
 }
 
-/// Who is at the other end, and where it came in.
-#[derive(Debug)]
-pub struct Client {
-    /// Its number on this shard.
-    pub number: ConnectionNumber,
-    /// Which of the configured listeners accepted it.
-    pub listener_index: usize,
-    /// Who it is.
-    pub principal: Principal,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// Set when no more requests will come.
-    has_ended: Cell<bool>,
-    ended: Event,
-}
-
-impl Client {
-    /// Completes when the client has closed its end or is being closed.
-    pub async fn gone(&self) {
-        loop {
-            let version = self.ended.version();
-            if self.has_ended.get() {
-                return;
-            }
-            self.ended.changed(version).await;
-        }
-    }
-
-    fn end(&self) {
-        self.has_ended.set(true);
-        self.ended.notify();
-    }
-}
-
 /// Takes over a connection that was accepted for this shard.
 pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
     let listener_index = accepted.listener_index;
@@ -143,14 +108,7 @@ pub fn adopt<E: Env>(shard: &Shard<E>, accepted: Accepted<E>) {
     let connections = shard.connections();
     let number = ConnectionNumber(connections.number_next.get());
     connections.number_next.set(number.0 + 1);
-    let client = Client {
-        number,
-        listener_index,
-        principal: Principal::Anonymous,
-        address: socket.peer_address(),
-        has_ended: Cell::new(false),
-        ended: Event::default(),
-    };
+    let client = Client::new(number, listener_index, socket.peer_address());
     let progress = Progress::new(shard.env().clock().now());
     let live = Live {
         socket,
@@ -250,7 +208,7 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
         // It may be waiting for room in the inbox.
         live.changed.notify();
         let version = live.changed.version();
-        if live.client.has_ended.get() {
+        if live.client.has_ended() {
             return;
         }
         live.changed.changed(version).await;
@@ -261,11 +219,11 @@ async fn run<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
 async fn linger<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
     let thrown_away = async {
         live.mute.lift();
-        while !live.client.has_ended.get() {
+        while !live.client.has_ended() {
             live.inbox.borrow_mut().clear();
             live.changed.notify();
             let version = live.changed.version();
-            if !live.client.has_ended.get() {
+            if !live.client.has_ended() {
                 live.changed.changed(version).await;
             }
         }
@@ -341,7 +299,7 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         }
         live.is_serving.set(false);
         live.progress.received_at.set(shard.env().clock().now());
-        if live.client.has_ended.get() || shard.stage() >= Stage::Draining {
+        if live.client.has_ended() || shard.stage() >= Stage::Draining {
             return Ok(());
         }
         let received = std::pin::pin!(live.changed.changed(version));

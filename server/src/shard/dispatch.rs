@@ -4,8 +4,7 @@ use millrace_runtime::{Env, TaskClass};
 
 use super::mailbox::message::{CallId, Message, Reply, Request};
 use super::placement::ShardIndex;
-use super::{Shard, Stage, metadata_log, read, serve};
-use crate::group::Token;
+use super::{Shard, Stage, groups, metadata_log, read, serve};
 
 /// Takes one message of `source` in.
 pub fn receive<E: Env>(shard: &Shard<E>, source: ShardIndex, message: Message<E>) {
@@ -15,7 +14,7 @@ pub fn receive<E: Env>(shard: &Shard<E>, source: ShardIndex, message: Message<E>
         Message::Wake { watch } => shard.waits().wake(watch),
         Message::CancelWatch { watch } => shard.watches().cancel(source, watch),
         Message::CancelGroup { call, partition, group } => {
-            shard.groups().cancel(shard, token(Caller { source, call }), partition, &group);
+            shard.groups().cancel(shard, groups::token(source, call), partition, &group);
         }
         Message::ReturnLease { lease } => shard.leases().borrow_mut().take_back(lease),
         Message::Adopt { accepted } => crate::net::connection::adopt(shard, accepted),
@@ -77,7 +76,7 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
             });
         }
         // Not in a task: the group answers when it can, which may be long after.
-        Request::Group(group) => shard.groups().take_in(shard, token(caller), group),
+        Request::Group(group) => shard.groups().take_in(shard, groups::token(caller.source, caller.call), group),
         Request::ListGroups => {
             let reply = Reply::ListGroups(shard.groups().list());
             shard.mailbox().send(caller.source, Message::Reply { call: caller.call, reply });
@@ -109,11 +108,6 @@ fn begin<E: Env>(shard: &Shard<E>, caller: Caller, request: Request) {
             Reply::Drain
         }),
     }
-}
-
-/// The caller as groups know it.
-fn token(caller: Caller) -> Token {
-    Token { source: caller.source.get(), number: caller.call.0 }
 }
 
 /// Runs `work` as a task and sends its result back.

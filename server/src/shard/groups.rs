@@ -203,6 +203,11 @@ pub fn start<E: Env>(shard: &Shard<E>) {
     });
 }
 
+/// Who asked, as groups know it.
+pub fn token(source: ShardIndex, call: CallId) -> Token {
+    Token { source: source.get(), number: call.0 }
+}
+
 /// Sends an answer to whoever waits for it.
 fn deliver<E: Env>(shard: &Shard<E>, token: Token, answer: Answer) {
     let (source, call) = (ShardIndex::new(token.source), CallId(token.number));
@@ -216,6 +221,13 @@ fn deliver<E: Env>(shard: &Shard<E>, token: Token, answer: Answer) {
 fn deliver_all<E: Env>(shard: &Shard<E>, outcome: Outcome) {
     for (token, answer) in outcome.answers {
         deliver(shard, token, answer);
+    }
+}
+
+/// Tells everybody whose answer was decided and did not come to hold.
+fn refuse_all<E: Env>(shard: &Shard<E>, outcomes: impl IntoIterator<Item = Outcome>, error: ErrorCode) {
+    for (token, _) in outcomes.into_iter().flat_map(|outcome| outcome.answers) {
+        deliver(shard, token, Answer::Refused(error));
     }
 }
 
@@ -256,8 +268,7 @@ impl<E: Env> Drop for Asked<E> {
         }
         let group = std::mem::take(&mut self.group);
         if self.owner == self.shard.index() {
-            let token = Token { source: self.owner.get(), number: self.call.0 };
-            self.shard.groups().cancel(&self.shard, token, self.partition, &group);
+            self.shard.groups().cancel(&self.shard, token(self.owner, self.call), self.partition, &group);
         } else {
             let (call, partition) = (self.call, self.partition);
             self.shard.mailbox().send(self.owner, Message::CancelGroup { call, partition, group });
@@ -271,8 +282,7 @@ impl<E: Env> Shard<E> {
         let (partition, group) = (call.partition, call.request.group.clone());
         let (number, receiver) = self.router().expect_answer();
         if owner == self.index() {
-            let token = Token { source: owner.get(), number: number.0 };
-            self.groups().take_in(self, token, call);
+            self.groups().take_in(self, token(owner, number), call);
         } else {
             self.mailbox().send(owner, Message::Request { call: number, request: Request::Group(call) });
         }

@@ -25,7 +25,7 @@ use millrace_protocol::messages::offset_fetch::{
 use millrace_protocol::messages::produce::ProduceResponse;
 use millrace_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 use millrace_protocol::wire::{Uuid, Writer};
-use millrace_runtime::sim::{Failure, Operation, SimEnv};
+use millrace_runtime::sim::{Failure, Operation, SimEnv, World};
 use millrace_runtime::{Clock, Env, TaskClass, TaskHandle, Tasks};
 
 use crate::client::{Client, batch, produce_request};
@@ -60,6 +60,18 @@ pub(crate) async fn settle(client: &mut Client<SimEnv>, env: &SimEnv, group: &st
     while committed(client, group, "weather", &[0]).await.is_err() {
         env.clock().sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A broker with the topic `weather`, and a client of it that has waited for these groups.
+async fn scene(world: &World, groups: &[&str]) -> (Running, SimEnv, Client<SimEnv>) {
+    let broker = Running::start(world, PARTITIONS).await;
+    let env = client_env(world);
+    let mut client = Client::connect(&env, broker.address).await;
+    client.make_topic("weather").await;
+    for group in groups {
+        settle(&mut client, &env, group).await;
+    }
+    (broker, env, client)
 }
 
 fn join_request<'a>(group: &'a str, member_id: &'a str) -> JoinGroupRequest<'a> {
@@ -212,11 +224,7 @@ fn members_on_both_shards_make_one_generation_and_commit() {
     // Enough names that both shards coordinate some.
     for group in ["readers", "g1", "g2", "g3"] {
         each_seed(async |world| {
-            let broker = Running::start(world, PARTITIONS).await;
-            let env = client_env(world);
-            let mut client = Client::connect(&env, broker.address).await;
-            client.make_topic("weather").await;
-            settle(&mut client, &env, group).await;
+            let (broker, env, mut client) = scene(world, &[group]).await;
             let (first, second) =
                 (Client::connect(&env, broker.address).await, Client::connect(&env, broker.address).await);
             let members = join_two(first, second, &env, group).await;
@@ -241,11 +249,7 @@ fn members_on_both_shards_make_one_generation_and_commit() {
 #[test]
 fn what_was_answered_is_there_after_a_crash() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        settle(&mut client, &env, "readers").await;
+        let (broker, env, mut client) = scene(world, &["readers"]).await;
         let member = join(&mut client, "readers", "").await.unwrap();
         sync(&mut client, &member).await.unwrap();
         for offset in 1..=20 {
@@ -279,11 +283,7 @@ fn what_was_answered_is_there_after_a_crash() {
 #[test]
 fn a_member_whose_connection_closes_while_it_joins_holds_nobody_up_for_long() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        settle(&mut client, &env, "readers").await;
+        let (broker, env, mut client) = scene(world, &["readers"]).await;
         // Version 2 does not ask for an id: this member is in the group as soon as it has asked.
         let mut leaver = Client::connect(&env, broker.address).await;
         let mut writer = Writer::new();
@@ -305,11 +305,7 @@ fn a_member_whose_connection_closes_while_it_joins_holds_nobody_up_for_long() {
 #[test]
 fn a_follower_waits_for_its_leader_and_a_new_member_sends_all_back() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        settle(&mut client, &env, "readers").await;
+        let (broker, env, mut client) = scene(world, &["readers"]).await;
         let connect = async || Client::connect(&env, broker.address).await;
         let spawn_join = |mut client: Client<SimEnv>| {
             env.tasks().spawn(TaskClass::Network, async move {
@@ -349,12 +345,9 @@ fn a_follower_waits_for_its_leader_and_a_new_member_sends_all_back() {
 #[test]
 fn groups_are_listed_described_left_and_deleted() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        for group in ["a", "b", "c", "d", "e"] {
-            settle(&mut client, &env, group).await;
+        let groups = ["a", "b", "c", "d", "e"];
+        let (broker, _, mut client) = scene(world, &groups).await;
+        for group in groups {
             assert_eq!(commit(&mut client, &nobody(group), "weather", &[0], 1).await, [ErrorCode::None]);
         }
         let member = join(&mut client, "readers", "").await.unwrap();
@@ -461,13 +454,7 @@ fn offsets_are_fetched_and_committed_in_every_version() {
 #[test]
 fn a_broker_that_stops_lets_those_go_who_wait() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        for group in ["g1", "g2", "g3"] {
-            settle(&mut client, &env, group).await;
-        }
+        let (broker, env, _client) = scene(world, &["g1", "g2", "g3"]).await;
         let mut waiting = Vec::new();
         for group in ["g1", "g2", "g3"] {
             let mut member = Client::connect(&env, broker.address).await;
@@ -523,11 +510,7 @@ fn groups_go_on_while_the_disk_is_full() {
 #[test]
 fn what_cannot_be_stored_is_refused_and_read_back() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        settle(&mut client, &env, "readers").await;
+        let (broker, env, mut client) = scene(world, &["readers"]).await;
         assert_eq!(commit(&mut client, &nobody("readers"), "weather", &[0], 1).await, [ErrorCode::None]);
         world.machine(0).faults().fail_nth(Some(Operation::SyncData), 1 + world.seed() % 3, Failure::Io);
         let mut offset = 1;
@@ -587,11 +570,7 @@ fn the_topic_of_groups_is_the_brokers_own() {
 #[test]
 fn groups_go_with_their_topic_and_it_is_made_anew_as_it_should_be() {
     each_seed(async |world| {
-        let broker = Running::start(world, PARTITIONS).await;
-        let env = client_env(world);
-        let mut client = Client::connect(&env, broker.address).await;
-        client.make_topic("weather").await;
-        settle(&mut client, &env, "readers").await;
+        let (broker, env, mut client) = scene(world, &["readers"]).await;
         assert_eq!(commit(&mut client, &nobody("readers"), "weather", &[0], 1).await, [ErrorCode::None]);
         let mut member = Client::connect(&env, broker.address).await;
         let mut writer = Writer::new();

@@ -20,8 +20,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::places;
 use crate::process::{self, CLIENT_LIMIT, Running};
+use crate::{places, python};
 
 /// A client under the contract.
 #[derive(Clone, Copy)]
@@ -33,20 +33,16 @@ pub struct Client {
 
 /// All clients under the contract.
 pub const CLIENTS: [Client; 6] = [
-    Client { name: "confluent-kafka", program: || python("confluent_client.py") },
-    Client { name: "aiokafka", program: || python("aiokafka_client.py") },
+    Client {
+        name: "confluent-kafka",
+        program: || python::program(places::client_source("python/confluent_client.py")),
+    },
+    Client { name: "aiokafka", program: || python::program(places::client_source("python/aiokafka_client.py")) },
     Client { name: "KafkaJS", program: kafkajs },
     Client { name: "Sarama", program: || Command::new(places::client("go/sarama")) },
     Client { name: "kafka-go", program: || Command::new(places::client("go/kafka-go")) },
     Client { name: "rskafka", program: || Command::new(places::client("rskafka/debug/rskafka-client")) },
 ];
-
-fn python(program: &str) -> Command {
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    // Without the compiled files that Python would put beside the sources.
-    command.arg("-B").arg(places::client_source("python").join(program));
-    command
-}
 
 fn kafkajs() -> Command {
     let mut command = Command::new("node");

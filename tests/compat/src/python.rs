@@ -1,24 +1,32 @@
 //! Python programs over confluent-kafka: one tells which records were acknowledged, one reads as two members of a group.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::places;
 use crate::process::{self, Running};
 use crate::weather::{CITIES, lines, values_of};
 
+/// Any Python program, with the installed clients for Python. No compiled files are left beside it.
+pub fn program(path: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(places::client("venv").join("bin/python"));
+    command.arg("-B").arg(path.as_ref());
+    command
+}
+
 /// Starts clients/acknowledged.py: it publishes `key|value` lines and writes the number of each acknowledged one.
 #[track_caller]
 pub fn acknowledged(address: &str, topic: &str, lines: impl Into<Vec<u8>>) -> Running {
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    command.arg(places::client_source("acknowledged.py")).args([address, topic]);
+    let mut command = program(places::client_source("acknowledged.py"));
+    command.args([address, topic]);
     Running::start(&mut command, lines.into())
 }
 
 /// Runs clients/members.py: two members of one group read `topic` together, then one alone. Gives what it wrote.
 #[track_caller]
 pub fn members(address: &str, group: &str, topic: &str, strategy: &str, count: usize) -> String {
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    command.arg(places::client_source("members.py")).args([address, group, topic, strategy, &count.to_string()]);
+    let mut command = program(places::client_source("members.py"));
+    command.args([address, group, topic, strategy, &count.to_string()]);
     process::run(&mut command, "").text()
 }
 

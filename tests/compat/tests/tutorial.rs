@@ -6,7 +6,7 @@ use std::process::Command;
 
 use millrace_compat::process::{self, CLIENT_LIMIT, Running};
 use millrace_compat::weather::{CITIES, reading_files};
-use millrace_compat::{Broker, Kcat, places};
+use millrace_compat::{Broker, Kcat, python};
 use rustix::process::Signal;
 
 /// City, date and temperature of every reading.
@@ -14,8 +14,8 @@ type Readings = Vec<(&'static str, String, f64)>;
 
 fn program(name: &str, arguments: &[&str]) -> Command {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/tutorial");
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    command.arg(folder.join(name)).args(arguments);
+    let mut command = python::program(folder.join(name));
+    command.args(arguments);
     command
 }
 

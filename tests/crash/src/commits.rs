@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use millrace_compat::places;
 use millrace_compat::process::{self, CLIENT_LIMIT, Running};
+use millrace_compat::python;
 use rustix::process::Signal;
 
 const GROUP: &str = "readers";
@@ -108,8 +108,8 @@ pub fn ask(address: &str, topic: &str, partition_count: usize) -> String {
 
 fn command(address: &str, topic: &str) -> Command {
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/committing.py");
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    command.arg(program).args([address, GROUP, topic]);
+    let mut command = python::program(program);
+    command.args([address, GROUP, topic]);
     command
 }
 

@@ -11,10 +11,9 @@
 //! [`crate::commits`].
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use millrace_compat::process::{CLIENT_LIMIT, Running};
-use millrace_compat::{Broker, Kcat, places};
+use millrace_compat::{Broker, Kcat, python};
 use millrace_sim::dice::Dice;
 use rustix::process::Signal;
 
@@ -99,8 +98,8 @@ pub fn run(times: usize, seed: u64) -> Tally {
 
 fn start_producer(address: &str) -> Running {
     let program = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/numbered.py");
-    let mut command = Command::new(places::client("venv").join("bin/python"));
-    command.arg(program).args([address, TOPIC, &PARTITIONS.to_string(), &KEYS.to_string()]);
+    let mut command = python::program(program);
+    command.args([address, TOPIC, &PARTITIONS.to_string(), &KEYS.to_string()]);
     Running::start(&mut command, Vec::new())
 }
 

@@ -6,7 +6,7 @@
 use millrace_server::metadata::codec::ENTRY_RECORDS;
 use millrace_server::metadata::{Entry, Image};
 
-use crate::Reached;
+use crate::{Reached, sealing};
 
 /// Runs the target.
 pub fn run(data: &[u8]) -> Reached {
@@ -61,6 +61,5 @@ pub fn seal(bytes: &mut [u8], index: u64) {
     bytes[VERSION] = 0;
     let length = u32::try_from(covered - RECORDS).unwrap_or(0);
     bytes[LENGTH..RECORDS].copy_from_slice(&length.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..covered]);
-    bytes[covered..].copy_from_slice(&crc.to_le_bytes());
+    sealing::checksum(bytes, covered, 0, covered);
 }

@@ -7,9 +7,7 @@ impl Classic {
     /// When something is to happen although nobody asks. Hearing of a member only ever moves it further away.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         let members = self.members.values().filter_map(super::Member::deadline_ms);
-        let rebalance = self.rebalance.map(|rebalance| match rebalance {
-            Rebalance::Initial { until_ms, .. } | Rebalance::Joining { until_ms } => until_ms,
-        });
+        let rebalance = self.rebalance.map(Rebalance::until_ms);
         members.chain(self.pending.values().copied()).chain(rebalance).chain(self.sync_until_ms).min()
     }
 
@@ -39,10 +37,7 @@ impl Classic {
                 self.follow_removal(step);
             }
         }
-        let until_ms = self.rebalance.map(|rebalance| match rebalance {
-            Rebalance::Initial { until_ms, .. } | Rebalance::Joining { until_ms } => until_ms,
-        });
-        if until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+        if self.rebalance.is_some_and(|rebalance| rebalance.until_ms() <= now_ms) {
             self.end_joining(step);
         }
     }

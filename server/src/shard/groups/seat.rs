@@ -17,11 +17,11 @@ use thiserror::Error;
 
 use super::super::mailbox::message::AppendRefusal;
 use super::super::{Shard, Stage};
-use super::{deliver, deliver_all, now};
+use super::{deliver, deliver_all, now, refuse_all};
+use crate::group::Outcome;
 use crate::group::coordinator::Coordinator;
 use crate::group::records::Record;
 use crate::group::request::{Answer, ListedGroup};
-use crate::group::{Outcome, Token};
 use crate::handlers::errors;
 use crate::metadata::Image;
 use crate::metrics::report::{COMMITTED_COUNT_MAX, CommittedReport, GroupsReport};
@@ -117,12 +117,11 @@ impl<E: Env> Seat<E> {
     /// Refuses everybody who waits and forgets what is not known to be stored.
     fn throw_away(&self, shard: &Shard<E>, error: ErrorCode) {
         let coordinator = self.coordinator.borrow_mut().take();
-        let mut tokens: Vec<Token> = coordinator.map(|coordinator| coordinator.waiting()).unwrap_or_default();
-        let queue = std::mem::take(&mut *self.queue.borrow_mut());
-        tokens.extend(queue.iter().flat_map(|outcome| &outcome.answers).map(|(token, _)| *token));
-        for token in tokens {
+        for token in coordinator.into_iter().flat_map(|coordinator| coordinator.waiting()) {
             deliver(shard, token, Answer::Refused(error));
         }
+        let queue = std::mem::take(&mut *self.queue.borrow_mut());
+        refuse_all(shard, queue, error);
     }
 
     fn is_over(&self, shard: &Shard<E>) -> bool {
@@ -183,11 +182,7 @@ async fn write_all<E: Env>(shard: &Shard<E>, seat: &Seat<E>) {
             Err(error) => {
                 let partition = seat.id;
                 tracing::warn!(shard = %shard.index(), %partition, ?error, "what groups decided cannot be stored");
-                let tokens = queue.iter().flat_map(|outcome| &outcome.answers).map(|(token, _)| *token);
-                let refusal = errors::group_append(&error);
-                for token in tokens {
-                    deliver(shard, token, Answer::Refused(refusal));
-                }
+                refuse_all(shard, queue, errors::group_append(&error));
                 return seat.throw_away(shard, ErrorCode::NotCoordinator);
             }
         }
