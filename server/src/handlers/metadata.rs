@@ -23,6 +23,9 @@ use crate::shard::mailbox::message::{Proposal, ProposalMode};
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: MetadataRequest<'_> = context.decode()?;
     let version = context.head.version;
+    if names_badly(&request, version) {
+        return context.answer(writer, &refuse_all(&request));
+    }
     let asked = asked(&request, version);
     let is_for_all = asked.is_none();
     let asked = asked.unwrap_or_default();
@@ -64,7 +67,26 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
 enum Asked<'a> {
     Name(&'a str),
     Id(Uuid),
-    Invalid,
+}
+
+/// Whether a topic is asked for in a way that the version does not have: by nothing, or by an id before brokers answer to
+/// ids. Versions 10 and 11 have the field already (KIP-516).
+fn names_badly(request: &MetadataRequest<'_>, version: i16) -> bool {
+    request.topics.iter().flatten().any(|topic| match topic.name {
+        Some(_) => !topic.topic_id.is_zero() && version < BY_ID_FROM,
+        None => topic.topic_id.is_zero() || version < BY_ID_FROM,
+    })
+}
+
+/// The answer to such a request: as in Kafka it tells of nothing, not even of the brokers.
+fn refuse_all<'a>(request: &MetadataRequest<'a>) -> MetadataResponse<'a> {
+    let error = ErrorCode::InvalidRequest;
+    let topics = request.topics.iter().flatten();
+    MetadataResponse {
+        topics: topics.map(|topic| refuse(Some(topic.name.unwrap_or("")), topic.topic_id, error)).collect(),
+        error_code: error.code(),
+        ..MetadataResponse::default()
+    }
 }
 
 /// The topics asked for; `None` is all. Each is there once, however often the request names it: a small request must not
@@ -74,9 +96,7 @@ fn asked<'a>(request: &MetadataRequest<'a>, version: i16) -> Option<Vec<Asked<'a
     let topics = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty())?;
     let mut seen = BTreeSet::new();
     let asked = topics.iter().map(|topic| match topic.name {
-        Some(name) if topic.topic_id.is_zero() || version < BY_ID_FROM => Asked::Name(name),
-        // Versions 10 and 11 have the field, but brokers answer by id from 12 on (KIP-516).
-        None if version < BY_ID_FROM => Asked::Invalid,
+        Some(name) if topic.topic_id.is_zero() => Asked::Name(name),
         _ => Asked::Id(topic.topic_id),
     });
     Some(asked.filter(|topic| seen.insert(*topic)).collect())
@@ -148,7 +168,6 @@ fn answer<'a, E: Env>(
             // Somebody who may not see a topic must not learn that its id is one.
             Some(_) | None => return refuse(None, *id, ErrorCode::UnknownTopicId),
         },
-        Asked::Invalid => return refuse(Some(""), Uuid::ZERO, ErrorCode::InvalidRequest),
     };
     describe(topic)
 }

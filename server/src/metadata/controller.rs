@@ -287,9 +287,8 @@ impl Controller {
             let refuse = |why: &str| Refusal::InvalidConfig { key: topic_config::shorten(key), why: why.to_owned() };
             let value = value.as_deref().ok_or_else(|| refuse("a value is missing"))?;
             topic_config::check(key, value, self.batch_bytes_limit)?;
-            if config.insert(key.clone(), value.to_owned()).is_some() {
-                return Err(refuse("given twice"));
-            }
+            // Of a key that is given twice the last value holds, as in Kafka.
+            config.insert(key.clone(), value.to_owned());
         }
         alter::check_together(&self.topic_defaults(image), &config)
     }

@@ -33,6 +33,13 @@ impl Connection {
     /// Sends a request and waits for its answer. `None` when the broker closed the connection instead.
     #[track_caller]
     pub fn ask<R: Request>(&mut self, version: i16, request: &R) -> Option<R::Response> {
+        self.send(version, request);
+        self.receive::<R>(version)
+    }
+
+    /// Sends a request. That the broker has closed the connection shows when the answer is received.
+    #[track_caller]
+    pub fn send<R: Request>(&mut self, version: i16, request: &R) {
         let key = ApiKey::try_from(R::KEY).expect("the codec knows its own keys");
         self.correlation_id += 1;
         let header = RequestHeader::default()
@@ -45,8 +52,13 @@ impl Connection {
         let encoded = request.encode(&mut frame, version);
         encoded.unwrap_or_else(|error| panic!("{key:?} version {version}: {error}"));
         let length = i32::try_from(frame.len()).expect("requests of a test are short");
-        self.stream.write_all(&[&length.to_be_bytes()[..], &frame].concat()).ok()?;
+        let _closed = self.stream.write_all(&[&length.to_be_bytes()[..], &frame].concat());
+    }
 
+    /// Waits for the answer to the last request. `None` when the broker closed the connection instead.
+    #[track_caller]
+    pub fn receive<R: Request>(&mut self, version: i16) -> Option<R::Response> {
+        let key = ApiKey::try_from(R::KEY).expect("the codec knows its own keys");
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).ok()?;
         let length = usize::try_from(i32::from_be_bytes(length)).expect("a length is not negative");

@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
     ListConfigResourcesRequest,
 };
 
+use crate::settings::in_order;
 use crate::topics::{name, text};
 use crate::transcript::Peer;
 
@@ -82,6 +83,6 @@ fn describe(peer: &mut Peer, version: i16) {
             .with_resource_name(text(resource))
             .with_configuration_keys(Some(keys.iter().map(|key| text(*key)).collect()));
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
-        peer.ask(step, version, &request);
+        peer.ask_sorted(step, version, &request, in_order);
     }
 }

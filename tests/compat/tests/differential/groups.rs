@@ -24,7 +24,7 @@ use crate::transcript::Peer;
 pub(crate) const TOPIC: &str = "settled";
 
 /// The answer to somebody new who is to come back with the id in it (KIP-394).
-const MEMBER_ID_REQUIRED: i16 = 79;
+pub(crate) const MEMBER_ID_REQUIRED: i16 = 79;
 
 /// What Kafka says until it has become the coordinator: it is loading, not available, or not this one.
 pub(crate) const NOT_READY: [i16; 3] = [14, 15, 16];

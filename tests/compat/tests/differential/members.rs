@@ -39,7 +39,7 @@ pub(crate) fn run(peer: &mut Peer) {
 }
 
 /// Waits until the broker coordinates the group.
-fn settle(peer: &mut Peer, id: &str) {
+pub(crate) fn settle(peer: &mut Peer, id: &str) {
     let request = DescribeGroupsRequest::default().with_groups(vec![group(id)]);
     peer.settle(0, &request, |response| !crate::groups::NOT_READY.contains(&response.groups[0].error_code));
 }

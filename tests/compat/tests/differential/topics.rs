@@ -23,6 +23,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
+use crate::settings::in_order;
 use crate::transcript::Peer;
 
 /// A string of the codec.
@@ -129,6 +130,10 @@ fn look_up(peer: &mut Peer, topic: &str) {
         for (step, topic, partition, epoch, time) in [
             ("the end", topic, 0, -1, -1),
             ("the start", topic, 0, -1, -2),
+            ("the newest record", topic, 0, -1, -3),
+            ("the start on the broker", topic, 0, -1, -4),
+            ("the end in the remote tier", topic, 0, -1, -5),
+            ("the start of what is not in the remote tier", topic, 0, -1, -6),
             ("a time", topic, 0, -1, 1_000),
             ("the leader's epoch", topic, 0, 0, -1),
             ("an epoch to come", topic, 0, 9, -1),
@@ -202,7 +207,7 @@ fn configs(peer: &mut Peer, version: i16, topic: &str) {
             .with_resource_name(text(resource))
             .with_configuration_keys(Some(keys.to_vec()));
         let request = DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
-        peer.ask(step, version, &request);
+        peer.ask_sorted(step, version, &request, in_order);
     }
 }
 

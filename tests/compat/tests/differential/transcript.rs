@@ -27,11 +27,11 @@ const OWN: &[&str] = &[
 ];
 
 /// Answers that are lists in no order.
-const UNORDERED: &[&str] =
-    &["ListGroups", "DescribeGroups", "DescribeConfigs", "DescribeProducers", "ListConfigResources"];
+const UNORDERED: &[&str] = &["ListGroups", "DescribeGroups", "DescribeProducers", "ListConfigResources"];
 
 /// A broker that is asked.
 pub(crate) struct Peer {
+    address: String,
     connection: Connection,
     versions: BTreeMap<i16, (i16, i16)>,
     /// Ids in the order in which they were first seen.
@@ -49,7 +49,7 @@ impl Peer {
         let answer = connection.ask(3, &asked).expect("every broker says its versions");
         let versions = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
         let versions = versions.collect();
-        Peer { connection, versions, ids: Vec::new(), transcript: Vec::new() }
+        Peer { address: address.to_owned(), connection, versions, ids: Vec::new(), transcript: Vec::new() }
     }
 
     /// Every version of a request that both the broker and the judge's codec know.
@@ -65,8 +65,51 @@ impl Peer {
     where
         R::Response: Debug,
     {
-        let response = self.connection.ask(version, request);
-        let mut lines = match &response {
+        self.ask_sorted(step, version, request, |_| ())
+    }
+
+    /// [`Self::ask`] where an answer has parts in no order: `sort` puts them in one.
+    pub(crate) fn ask_sorted<R: Request>(
+        &mut self,
+        step: &str,
+        version: i16,
+        request: &R,
+        sort: impl Fn(&mut R::Response),
+    ) -> Option<R::Response>
+    where
+        R::Response: Debug,
+    {
+        let mut response = self.connection.ask(version, request);
+        response.iter_mut().for_each(sort);
+        self.keep::<R>(step, version, response.as_ref());
+        response
+    }
+
+    /// Another connection, for requests that are answered only once others were asked as well.
+    pub(crate) fn another(&self) -> Connection {
+        Connection::open(&self.address)
+    }
+
+    /// Waits for the answer to what was sent on `connection`, and keeps it.
+    pub(crate) fn answer<R: Request>(
+        &mut self,
+        connection: &mut Connection,
+        step: &str,
+        version: i16,
+    ) -> Option<R::Response>
+    where
+        R::Response: Debug,
+    {
+        let response = connection.receive::<R>(version);
+        self.keep::<R>(step, version, response.as_ref());
+        response
+    }
+
+    fn keep<R: Request>(&mut self, step: &str, version: i16, response: Option<&R::Response>)
+    where
+        R::Response: Debug,
+    {
+        let mut lines = match response {
             Some(response) => self.normalise(&format!("{response:#?}")),
             None => vec!["connection closed".to_owned()],
         };
@@ -75,7 +118,6 @@ impl Peer {
             lines.sort();
         }
         self.transcript.push((format!("{key} v{version}: {step}"), lines));
-        response
     }
 
     /// Asks, over and over, until the answer is `done`; keeps nothing. For what takes effect some time after its answer.
