@@ -139,9 +139,10 @@ fn special_timestamps_are_known_from_their_versions_on() {
                 let request = ListOffsetsRequest { replica_id: -1, topics, ..ListOffsetsRequest::default() };
                 let answer = client.call(version, &request).await;
                 let response: ListOffsetsResponse<'_> = answer.decode(version);
-                let expected = match version >= known_from {
-                    true => (ErrorCode::None.code(), expected),
-                    false => (ErrorCode::UnsupportedVersion.code(), -1),
+                let expected = if version >= known_from {
+                    (ErrorCode::None.code(), expected)
+                } else {
+                    (ErrorCode::UnsupportedVersion.code(), -1)
                 };
                 for partition in &response.topics[0].partitions {
                     let found = (partition.error_code, partition.offset);
@@ -184,9 +185,10 @@ async fn join(client: &mut Client<SimEnv>, group: &str, version: i16) -> (String
 /// Goes once through the life of a group; each API in the version that is nearest.
 async fn live(client: &mut Client<SimEnv>, group: &str, version: i16) {
     let coordinator_version = version.min(6);
-    let request = match coordinator_version {
-        ..4 => FindCoordinatorRequest { key: group, ..FindCoordinatorRequest::default() },
-        4.. => FindCoordinatorRequest { coordinator_keys: vec![group], ..FindCoordinatorRequest::default() },
+    let request = if coordinator_version < 4 {
+        FindCoordinatorRequest { key: group, ..FindCoordinatorRequest::default() }
+    } else {
+        FindCoordinatorRequest { coordinator_keys: vec![group], ..FindCoordinatorRequest::default() }
     };
     let answer = client.call(coordinator_version, &request).await;
     let response: FindCoordinatorResponse<'_> = answer.decode(coordinator_version);
@@ -229,12 +231,11 @@ async fn live(client: &mut Client<SimEnv>, group: &str, version: i16) {
     assert_eq!((listed.protocol_type, listed.group_state == "Stable"), ("consumer", version >= 4));
 
     let leave_version = version.min(5);
-    let request = match leave_version {
-        ..3 => LeaveGroupRequest { group_id: group, member_id: &member_id, ..LeaveGroupRequest::default() },
-        3.. => {
-            let members = vec![MemberIdentity { member_id: &member_id, ..MemberIdentity::default() }];
-            LeaveGroupRequest { group_id: group, members, ..LeaveGroupRequest::default() }
-        }
+    let request = if leave_version < 3 {
+        LeaveGroupRequest { group_id: group, member_id: &member_id, ..LeaveGroupRequest::default() }
+    } else {
+        let members = vec![MemberIdentity { member_id: &member_id, ..MemberIdentity::default() }];
+        LeaveGroupRequest { group_id: group, members, ..LeaveGroupRequest::default() }
     };
     let answer = client.call(leave_version, &request).await;
     assert_eq!(answer.decode::<LeaveGroupResponse<'_>>(leave_version).error_code, 0);
