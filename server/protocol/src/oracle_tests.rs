@@ -8,6 +8,7 @@ use kafka_protocol::records::{Compression, RecordBatchDecoder, RecordBatchEncode
 use proptest::prelude::*;
 
 use crate::batch::{Attributes, BatchBuilder, BatchFields, BatchView, ProducerFields, RecordHeader};
+use crate::group_data;
 use crate::messages::every_message;
 use crate::sampler::Sampler;
 use crate::wire::{Reader, Structure, Writer};
@@ -28,29 +29,52 @@ fn encode<'a>(message: &impl Structure<'a>, version: i16) -> Vec<u8> {
     writer.into_bytes()
 }
 
+/// Compares one structure in every version that both know.
+macro_rules! compare {
+    ($seed:ident, $ours:ty, $name:ident) => {
+        let theirs = <oracle::$name as OracleMessage>::VERSIONS;
+        let ours = <$ours>::VERSIONS;
+        prop_assert!(ours.min <= theirs.max && theirs.min <= ours.max, "{} is not compared", stringify!($name));
+        for version in ours.min.max(theirs.min)..=ours.max.min(theirs.max) {
+            let message = <$ours>::sample(&mut Sampler::new($seed), version);
+            let bytes = encode(&message, version);
+            let echoed = through_oracle::<oracle::$name>(&bytes, version);
+            prop_assert_eq!(&bytes, &echoed, "{} version {}", stringify!($name), version);
+            let decoded = <$ours>::decode(&mut Reader::new(&echoed), version);
+            prop_assert_eq!(decoded.as_ref(), Ok(&message));
+        }
+    };
+}
+
 macro_rules! test_against_oracle {
     ($(($module:ident, $name:ident))*) => {
         proptest! {
             #[test]
             fn the_oracle_agrees_on_every_message(seed: u64) {
-                $(
-                    let theirs = <oracle::$name as OracleMessage>::VERSIONS;
-                    let ours = <crate::messages::$module::$name>::VERSIONS;
-                    for version in ours.min.max(theirs.min)..=ours.max.min(theirs.max) {
-                        let message = <crate::messages::$module::$name>::sample(&mut Sampler::new(seed), version);
-                        let bytes = encode(&message, version);
-                        let echoed = through_oracle::<oracle::$name>(&bytes, version);
-                        prop_assert_eq!(&bytes, &echoed, "{} version {}", stringify!($name), version);
-                        let decoded = <crate::messages::$module::$name>::decode(&mut Reader::new(&echoed), version);
-                        prop_assert_eq!(decoded.as_ref(), Ok(&message));
-                    }
-                )*
+                $(compare!(seed, crate::messages::$module::$name, $name);)*
             }
         }
     };
 }
 
 every_message!(test_against_oracle);
+
+proptest! {
+    /// What is stored by coordinators is not the oracle's to know.
+    #[test]
+    fn the_oracle_agrees_on_what_consumers_tell_each_other(seed: u64) {
+        compare!(
+            seed,
+            group_data::consumer_protocol_subscription::ConsumerProtocolSubscription<'_>,
+            ConsumerProtocolSubscription
+        );
+        compare!(
+            seed,
+            group_data::consumer_protocol_assignment::ConsumerProtocolAssignment<'_>,
+            ConsumerProtocolAssignment
+        );
+    }
+}
 
 #[test]
 fn the_oracle_reads_our_batches_and_we_read_its() {

@@ -22,7 +22,7 @@ fn keyed(keys: &[Option<&[u8]>]) -> Vec<u8> {
 }
 
 /// The same batch with its records compressed.
-fn compressed(batch: &[u8], compression: Compression) -> Vec<u8> {
+pub(crate) fn compressed(batch: &[u8], compression: Compression) -> Vec<u8> {
     let mut compressor = Compressor::default();
     let records = compressor.compress(compression, BatchView::parse(batch).unwrap().records_bytes()).unwrap();
     let mut bytes = [&batch[..RECORDS_START], records].concat();

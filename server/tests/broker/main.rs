@@ -15,7 +15,9 @@ mod fetch_sessions;
 mod full_disk;
 mod groups;
 mod hostile;
+mod interleavings;
 mod large_fetches;
+mod listeners;
 mod log_dirs;
 mod observed;
 mod producers;
@@ -23,6 +25,7 @@ mod reassignments;
 mod retention;
 mod start;
 mod topic_partitions;
+mod versions;
 
 use std::time::Duration;
 
@@ -442,7 +445,7 @@ fn frames_that_break_the_rules_close_the_connection() {
             b"\xff\xff\xff\xff",
             b"\0\0\0\x01\0",
             b"\x7f\xff\xff\xff\0\0\0\0",
-            // OffsetCommit, which is not served; Produce 2; an API nobody knows; a Metadata body that ends too early.
+            // Bodies of OffsetCommit and of Metadata that end too early, around Produce 2 and an API nobody knows.
             b"\0\0\0\x0a\0\x08\0\x02\0\0\0\0\xff\xff",
             b"\0\0\0\x0a\0\0\0\x02\0\0\0\0\xff\xff",
             b"\0\0\0\x0a\x03\xe7\0\0\0\0\0\0\xff\xff",

@@ -160,12 +160,27 @@ impl Broker {
         status
     }
 
+    /// Memory of the broker's process that is in use, in bytes.
+    #[track_caller]
+    pub fn resident_bytes(&self) -> usize {
+        let status = self.read_of_process("status");
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process has it");
+        let kibibytes: usize = resident.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+        kibibytes * 1024
+    }
+
+    #[track_caller]
+    fn read_of_process(&self, name: &str) -> String {
+        let running = self.running.as_ref().expect("the broker was not stopped by the test");
+        let path = Path::new("/proc").join(running.id().to_string()).join(name);
+        std::fs::read_to_string(path).expect("a child that was not waited for is in /proc")
+    }
+
     /// Panics, with what the broker said, if it does not run any more.
     #[track_caller]
     pub fn assert_runs(&self) {
         let running = self.running.as_ref().expect("the broker was not stopped by the test");
-        let status = Path::new("/proc").join(running.id().to_string()).join("stat");
-        let status = std::fs::read_to_string(status).unwrap_or_default();
+        let status = self.read_of_process("stat");
         // The state follows the name in parentheses; Z is a process that has ended and was not waited for.
         let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());
         assert!(state.is_some_and(|state| state != 'Z'), "the broker has ended:\n{}", running.stderr());
