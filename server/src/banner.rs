@@ -97,7 +97,7 @@ mod tests {
             "2, one core each",
             "PLAINTEXT on 127.0.0.1:9092, clients are told 127.0.0.1:9092",
             "http://127.0.0.1:9644/metrics",
-            "1024 MiB (2 shards; each requests 128 MiB, write buffers 96 MiB",
+            "1024 MiB (2 shards; each requests 112 MiB, decoding 16 MiB, write buffers 96 MiB",
             "commit: an answered record is on the device, unless its topic",
             "rain: wet. Mend: umbrella",
             "kcat -b 127.0.0.1:9092 -t greetings -C -e",

@@ -60,6 +60,7 @@ use self::authorizer::{Operation, Resource};
 use crate::config::ListenerConfig;
 use crate::net::client::Client;
 use crate::net::connection::Close;
+use crate::net::decoding::Decoding;
 use crate::net::outgoing::Outgoing;
 use crate::shard::Shard;
 use crate::shard::mailbox::frame::Frame;
@@ -74,21 +75,26 @@ pub struct Context<'a, E: Env> {
     pub head: RequestHead<'a>,
     /// The whole request, header included.
     pub frame: &'a Frame,
+    /// What it may be decoded into.
+    pub decoding: &'a Decoding,
 }
 
 impl<'a, E: Env> Context<'a, E> {
     /// Decodes the body. Bytes behind it are ignored, as in Kafka: librdkafka 2.16 sends three with a Metadata request
     /// for all topics.
     fn decode<M: Message<'a>>(&self) -> Result<M, DecodeError> {
-        M::decode(&mut self.body(), self.head.version)
+        self.read(|reader| M::decode(reader, self.head.version))
     }
 
-    /// A reader at the body.
-    fn body(&self) -> Reader<'a> {
+    /// Reads the body within the memory that it may take.
+    fn read<T>(&self, decode: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>) -> Result<T, DecodeError> {
         let frame: &'a [u8] = self.frame;
-        let mut reader = Reader::new(frame);
+        let mut reader = Reader::new(frame).with_memory_max(self.decoding.bytes_max());
         RequestHead::decode(&mut reader).expect("the header was decoded before");
-        reader
+        let memory_max = reader.memory_left();
+        let decoded = decode(&mut reader)?;
+        self.decoding.settle(memory_max - reader.memory_left());
+        Ok(decoded)
     }
 
     /// Encodes the answer.

@@ -86,6 +86,7 @@ struct Inner<E: Env> {
     room_search: RoomSearch,
     append_line: AppendLine,
     request_budget: Budget,
+    decoding_budget: Budget,
     key_search: KeySearch,
     connections: Connections<E>,
     fetch_sessions: RefCell<FetchSessions>,
@@ -141,6 +142,7 @@ impl<E: Env> Shard<E> {
             room_search: RoomSearch::default(),
             append_line: AppendLine::default(),
             request_budget: Budget::new(budgets.requests),
+            decoding_budget: Budget::new(budgets.decoding),
             key_search: KeySearch::new(broker.config.store.records_bytes_max),
             connections: Connections::default(),
             fetch_sessions: RefCell::new(FetchSessions::new(
@@ -236,6 +238,11 @@ impl<E: Env> Shard<E> {
     /// Memory for received requests.
     pub fn request_budget(&self) -> &Budget {
         &self.inner.request_budget
+    }
+
+    /// Memory for what requests are decoded into.
+    pub fn decoding_budget(&self) -> &Budget {
+        &self.inner.decoding_budget
     }
 
     /// Who looks for keys in compressed batches.

@@ -70,7 +70,7 @@ impl ProducePositions {
         self.transactional_id = transactional_id.map(|byte_count| range_before(reader, byte_count));
         self.acks = reader.read_i16()?;
         self.timeout_ms = reader.read_i32()?;
-        let topic_count = read_count(reader, layout)?;
+        let topic_count = read_count(reader, layout, TOPIC_BYTES_MIN, size_of::<TopicPosition>())?;
         for _ in 0..topic_count {
             self.decode_topic(reader, version)?;
         }
@@ -91,7 +91,7 @@ impl ProducePositions {
             TopicKey::Name(range_before(reader, byte_count))
         };
         let partitions_start = self.partitions.len();
-        let partition_count = read_count(reader, layout)?;
+        let partition_count = read_count(reader, layout, PARTITION_BYTES_MIN, size_of::<PartitionPosition>())?;
         for _ in 0..partition_count {
             let index = reader.read_i32()?;
             let records = reader.read_nullable_bytes(layout)?.map(<[u8]>::len);
@@ -115,13 +115,19 @@ impl TopicKey {
     }
 }
 
-/// The count of an array that may not be null.
-///
-/// One byte per element bounds the loop only. The vectors grow with the entries that have really been read, so a frame
-/// takes at most its own size times [`crate::wire::AMPLIFICATION_MAX`], and half as much again for the moment of growing.
-fn read_count(reader: &mut Reader<'_>, layout: Layout) -> Result<usize, DecodeError> {
+/// The count of an array that may not be null and whose entries take `memory_bytes` each. They are charged twice over,
+/// because vectors grow by doubling.
+fn read_count(
+    reader: &mut Reader<'_>,
+    layout: Layout,
+    element_bytes_min: usize,
+    memory_bytes: usize,
+) -> Result<usize, DecodeError> {
     let position = reader.position();
-    reader.read_nullable_count(layout, 1)?.ok_or(DecodeError::UnexpectedNull { position })
+    let count = reader.read_nullable_count(layout, element_bytes_min)?;
+    let count = count.ok_or(DecodeError::UnexpectedNull { position })?;
+    reader.take_memory(count.saturating_mul(2 * memory_bytes))?;
+    Ok(count)
 }
 
 fn skip_tags(reader: &mut Reader<'_>, layout: Layout) -> Result<(), DecodeError> {
@@ -137,9 +143,13 @@ fn text<'a>(frame: &'a [u8], range: &Range<usize>) -> Option<&'a str> {
     std::str::from_utf8(frame.get(range.clone())?).ok()
 }
 
-// A topic takes at least three bytes (length, count, tags) and a partition six; vectors grow by doubling.
-const _: () = assert!(is_amplification_bounded(2 * size_of::<TopicPosition>(), 3));
-const _: () = assert!(is_amplification_bounded(2 * size_of::<PartitionPosition>(), 6));
+/// A topic of a flexible version: the lengths of its name and of its array, and tags.
+const TOPIC_BYTES_MIN: usize = 3;
+/// A partition of a flexible version: its index, the length of its records, and tags.
+const PARTITION_BYTES_MIN: usize = 6;
+// What is charged; no well-formed request meets the reader's own limit.
+const _: () = assert!(is_amplification_bounded(2 * size_of::<TopicPosition>(), TOPIC_BYTES_MIN));
+const _: () = assert!(is_amplification_bounded(2 * size_of::<PartitionPosition>(), PARTITION_BYTES_MIN));
 
 const FLEXIBLE_FROM: i16 = 9;
 const TOPIC_ID_FROM: i16 = 13;

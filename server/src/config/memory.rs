@@ -20,6 +20,8 @@ pub struct MemoryPlan {
 pub struct ShardBudget {
     /// Received requests until they are answered.
     pub requests: usize,
+    /// What large requests of many elements are decoded into, until they are answered.
+    pub decoding: usize,
     /// Appended records until they are on the device.
     pub write_buffers: usize,
     /// Written records that are kept for readers at the tail.
@@ -61,6 +63,7 @@ impl MemoryPlan {
         let capped_shares = TAIL_CACHE_SHARES + KEY_MAP_SHARES + DECOMPRESSION_SHARES;
         let shard = ShardBudget {
             requests: per_share * REQUEST_SHARES,
+            decoding: per_share * DECODING_SHARES,
             write_buffers: per_share * WRITE_BUFFER_SHARES,
             tail_cache,
             read_cache: per_share * READ_CACHE_SHARES,
@@ -98,9 +101,10 @@ impl ShardBudget {
     }
 
     /// Each class with its name, in a fixed order.
-    pub fn classes(&self) -> [(&'static str, usize); 12] {
+    pub fn classes(&self) -> [(&'static str, usize); 13] {
         [
             ("requests", self.requests),
+            ("decoding", self.decoding),
             ("write buffers", self.write_buffers),
             ("tail cache", self.tail_cache),
             ("read cache", self.read_cache),
@@ -156,7 +160,8 @@ const DECOMPRESSIONS: usize = 4;
 pub const SHARD_BYTES_MIN: u64 = 32 << 20;
 
 const SHARES: u64 = 32;
-const REQUEST_SHARES: usize = 8;
+const REQUEST_SHARES: usize = 7;
+const DECODING_SHARES: usize = 1;
 const WRITE_BUFFER_SHARES: usize = 6;
 const TAIL_CACHE_SHARES: usize = 3;
 const READ_CACHE_SHARES: usize = 3;
@@ -171,6 +176,7 @@ const KEY_MAP_SHARES: usize = 2;
 const DECOMPRESSION_SHARES: usize = 4;
 const _: () = assert!(
     REQUEST_SHARES
+        + DECODING_SHARES
         + WRITE_BUFFER_SHARES
         + TAIL_CACHE_SHARES
         + READ_CACHE_SHARES

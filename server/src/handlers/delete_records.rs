@@ -1,7 +1,6 @@
 //! DeleteRecords: moves the start of logs forward (KIP-107). Each partition by itself; what is gone is gone for every reader
 //! when the answer leaves, and the space it took is given back segment by segment.
 
-use futures_util::future::join_all;
 use millrace_engine::model::Offset;
 use millrace_engine::store::ReadError;
 use millrace_protocol::error_code::ErrorCode;
@@ -13,39 +12,35 @@ use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
 use super::authorizer::{Operation, Resource};
+use super::by_owner::ByOwner;
 use super::lookup::{TopicRef, find_led, find_topic};
 use super::{Context, errors};
 use crate::metadata::Image;
 use crate::metadata::controller::is_internal;
 use crate::net::connection::Close;
 use crate::shard::mailbox::message::{DeleteRecords, DeleteTarget};
-use crate::shard::placement::ShardIndex;
 
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: DeleteRecordsRequest<'_> = context.decode()?;
     let image = context.shard.image();
     // Answers in the order of the request; those that need an owner are filled in below.
     let mut answers = Vec::new();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut by_owner = ByOwner::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             let ordinal = answers.len();
             answers.push(match plan(context, &image, topic, partition) {
                 Ok(target) => {
-                    group_of(&mut groups, context.shard.owner(target.partition)).add(ordinal, target);
+                    by_owner.add(context.shard.owner(target.partition), ordinal, target);
                     refuse(partition.partition_index, ErrorCode::UnknownServerError)
                 }
                 Err(error) => refuse(partition.partition_index, error),
             });
         }
     }
-    let owners = groups.iter().map(|group| group.owner);
-    let _slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
-    let asked = groups.iter().map(|group| context.shard.delete_records(group.owner, group.request.clone()));
-    for (group, results) in groups.iter().zip(join_all(asked).await) {
-        for (ordinal, result) in group.ordinals.iter().zip(results?) {
-            answers[*ordinal] = answer(answers[*ordinal].partition_index, &result);
-        }
+    let ask = async |owner, targets| context.shard.delete_records(owner, DeleteRecords { targets }).await;
+    for (ordinal, result) in by_owner.ask(context.shard, ask).await? {
+        answers[ordinal] = answer(answers[ordinal].partition_index, &result);
     }
 
     let mut answers = answers.into_iter();
@@ -54,28 +49,6 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let topics = request.topics.iter().zip(partitions);
     let topics = topics.map(|(topic, partitions)| DeleteRecordsTopicResult { name: topic.name, partitions }).collect();
     context.answer(writer, &DeleteRecordsResponse { topics, ..DeleteRecordsResponse::default() })
-}
-
-/// What one owner is asked.
-struct Group {
-    owner: ShardIndex,
-    request: DeleteRecords,
-    ordinals: Vec<usize>,
-}
-
-impl Group {
-    fn add(&mut self, ordinal: usize, target: DeleteTarget) {
-        self.ordinals.push(ordinal);
-        self.request.targets.push(target);
-    }
-}
-
-fn group_of(groups: &mut Vec<Group>, owner: ShardIndex) -> &mut Group {
-    let index = groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
-        groups.push(Group { owner, request: DeleteRecords { targets: Vec::new() }, ordinals: Vec::new() });
-        groups.len() - 1
-    });
-    &mut groups[index]
 }
 
 fn plan<E: Env>(

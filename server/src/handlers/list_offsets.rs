@@ -1,6 +1,5 @@
 //! ListOffsets: where a log begins and ends, and which offset belongs to a time.
 
-use futures_util::future::join_all;
 use millrace_engine::store::{ReadError, TimeQuery};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::list_offsets::{
@@ -11,6 +10,7 @@ use millrace_protocol::wire::Writer;
 use millrace_runtime::Env;
 
 use super::authorizer::{Operation, Resource};
+use super::by_owner::ByOwner;
 use super::lookup::{TopicRef, check_epoch, find_led, find_topic};
 use super::{Context, errors};
 use crate::metadata::Image;
@@ -23,13 +23,13 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let image = context.shard.image();
     // Answers in the order of the request; those that need an owner are filled in below.
     let mut answers = Vec::new();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut by_owner = ByOwner::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
             let ordinal = answers.len();
             answers.push(match plan(context, &image, topic, partition) {
                 Ok(Plan::Ask(owner, query)) => {
-                    group_of(&mut groups, owner).add(ordinal, query);
+                    by_owner.add(owner, ordinal, query);
                     refuse(partition.partition_index, ErrorCode::UnknownServerError)
                 }
                 Ok(Plan::Nothing) => nothing(partition.partition_index),
@@ -37,13 +37,9 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
             });
         }
     }
-    let owners = groups.iter().map(|group| group.owner);
-    let _slots = context.shard.router().slots(context.shard.remote_count(owners)).await;
-    let asked = groups.iter().map(|group| context.shard.list_offsets(group.owner, group.request.clone()));
-    for (group, results) in groups.iter().zip(join_all(asked).await) {
-        for (ordinal, result) in group.ordinals.iter().zip(results?) {
-            answers[*ordinal] = answer(answers[*ordinal].partition_index, result, context.head.version);
-        }
+    let ask = async |owner, queries| context.shard.list_offsets(owner, ListOffsets { queries }).await;
+    for (ordinal, result) in by_owner.ask(context.shard, ask).await? {
+        answers[ordinal] = answer(answers[ordinal].partition_index, result, context.head.version);
     }
 
     let mut answers = answers.into_iter();
@@ -52,28 +48,6 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let topics = request.topics.iter().zip(partitions);
     let topics = topics.map(|(topic, partitions)| ListOffsetsTopicResponse { name: topic.name, partitions }).collect();
     context.answer(writer, &ListOffsetsResponse { topics, ..ListOffsetsResponse::default() })
-}
-
-/// What one owner is asked.
-struct Group {
-    owner: ShardIndex,
-    request: ListOffsets,
-    ordinals: Vec<usize>,
-}
-
-impl Group {
-    fn add(&mut self, ordinal: usize, query: OffsetQuery) {
-        self.ordinals.push(ordinal);
-        self.request.queries.push(query);
-    }
-}
-
-fn group_of(groups: &mut Vec<Group>, owner: ShardIndex) -> &mut Group {
-    let index = groups.iter().position(|group| group.owner == owner).unwrap_or_else(|| {
-        groups.push(Group { owner, request: ListOffsets { queries: Vec::new() }, ordinals: Vec::new() });
-        groups.len() - 1
-    });
-    &mut groups[index]
 }
 
 enum Plan {

@@ -39,8 +39,7 @@ use crate::shard::router::{Answer, ShardGone};
 /// Checks a request and sends its batches on their way. When this completes, they have their place in every log.
 pub async fn start<E: Env>(context: &Context<'_, E>) -> Result<Started<E>, Close> {
     let mut positions = ProducePositions::default();
-    let mut body = context.body();
-    positions.decode(&mut body, context.head.version)?;
+    context.read(|body| positions.decode(body, context.head.version))?;
 
     let reply_when = if positions.acks == 0 { ReplyWhen::Appended } else { ReplyWhen::Durable };
     let mut outcomes = Vec::with_capacity(positions.partitions.len());

@@ -37,9 +37,10 @@ use super::client::Client;
 use super::frame::{FrameReader, ReceiveEnd, Request};
 use super::mute::Mute;
 use super::outgoing::Outgoing;
+use super::produces;
 use super::progress::Progress;
 use crate::fetch_session::ConnectionNumber;
-use crate::handlers::{self, Context, produce};
+use crate::handlers::{self, Context};
 use crate::shard::mailbox::message::{Accepted, Message};
 use crate::shard::placement::ShardIndex;
 use crate::shard::router::ShardGone;
@@ -239,7 +240,7 @@ async fn linger<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
 /// Serves requests in order. One that breaks the protocol is the last, and the answers to those before it are sent first.
 async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close> {
     let mut outgoing = Outgoing::default();
-    let mut produces = VecDeque::new();
+    let mut under_way = VecDeque::new();
     let mut refused = None;
     loop {
         let version = live.changed.version();
@@ -252,21 +253,19 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
             if let Ok(Head::Served(head)) = head
                 && head.api_key == ApiKey::Produce
             {
-                let context = Context { shard, client: &live.client, head, frame: &request.frame };
-                match produce::start(&context).await {
-                    Ok(started) => produces.push_back(Box::pin(started.finish(request))),
+                let context = context(shard, live, head, &request);
+                match produces::start(&context, &request, &mut outgoing, &mut under_way).await {
+                    Ok(started) => under_way.push_back(Box::pin(started.finish(request))),
                     Err(close) => refused = Some(close),
                 }
-                if produces.len() == limits::PIPELINE_COUNT_MAX
-                    && let Some(produce) = produces.pop_front()
+                if under_way.len() == limits::PIPELINE_COUNT_MAX
+                    && let Some(produce) = under_way.pop_front()
                 {
-                    refused = refused.or(finish(shard, produce.await, &mut outgoing, &mut produces));
+                    refused = refused.or(produces::finish(shard, produce.await, &mut outgoing, &mut under_way));
                 }
                 continue;
             }
-            while let Some(produce) = produces.pop_front() {
-                refused = refused.or(finish(shard, produce.await, &mut outgoing, &mut produces));
-            }
+            refused = produces::finish_all(shard, &mut outgoing, &mut under_way).await;
             if refused.is_none() {
                 refused = serve_one(shard, live, head, &request, &mut outgoing).await.err();
             }
@@ -274,19 +273,19 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         }
 
         // Everything received has been started. What is finished leaves together.
-        while let Some(finished) = produces.front_mut().and_then(FutureExt::now_or_never) {
-            produces.pop_front();
-            refused = refused.or(finish(shard, finished, &mut outgoing, &mut produces));
+        while let Some(finished) = under_way.front_mut().and_then(FutureExt::now_or_never) {
+            under_way.pop_front();
+            refused = refused.or(produces::finish(shard, finished, &mut outgoing, &mut under_way));
         }
         if outgoing.bytes() > 0 {
             send(shard, live, &mut outgoing).await?;
             continue;
         }
-        if let Some(front) = produces.front_mut() {
+        if let Some(front) = under_way.front_mut() {
             let received = std::pin::pin!(live.changed.changed(version));
             if let Either::Left((finished, _)) = select(front, received).await {
-                produces.pop_front();
-                refused = refused.or(finish(shard, finished, &mut outgoing, &mut produces));
+                under_way.pop_front();
+                refused = refused.or(produces::finish(shard, finished, &mut outgoing, &mut under_way));
             }
             continue;
         }
@@ -305,25 +304,6 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         let received = std::pin::pin!(live.changed.changed(version));
         select(received, std::pin::pin!(shard.reached(Stage::Draining))).await;
     }
-}
-
-/// Encodes the answer to the first of the produces under way. When it cannot be answered, neither are those after it.
-fn finish<E: Env, P>(
-    shard: &Shard<E>,
-    finished: Result<produce::Finished, Close>,
-    outgoing: &mut Outgoing<E>,
-    produces: &mut VecDeque<P>,
-) -> Option<Close> {
-    let error_count = outgoing.writer().error_count();
-    let encoded = finished.and_then(|finished| finished.encode(outgoing).map(|()| finished.received_at()));
-    if let Ok(received_at) = encoded {
-        note_answer(shard, ApiKey::Produce, received_at, outgoing.writer().error_count() - error_count);
-    }
-    let close = encoded.err();
-    if close.is_some() {
-        produces.clear();
-    }
-    close
 }
 
 /// Serves one request that is not a Produce. All before it are answered.
@@ -345,9 +325,14 @@ async fn serve_one<E: Env>(
     if handlers::may_park(head.api_key) || outgoing.bytes() >= limits::SEND_BYTES_MAX {
         send(shard, live, outgoing).await?;
     }
-    let context = Context { shard, client: &live.client, head, frame: &request.frame };
+    let context = context(shard, live, head, request);
     let (answer_start, error_count) = (outgoing.writer().position(), outgoing.writer().error_count());
-    let served = handlers::serve(&context, outgoing).await;
+    let mut served = handlers::serve(&context, outgoing).await;
+    let (budget, frame_bytes) = (shard.decoding_budget(), request.frame.len());
+    while request.decoding.is_too_little(&served, budget, frame_bytes) {
+        request.decoding.widen(budget).await;
+        served = handlers::serve(&context, outgoing).await;
+    }
     if served.is_err() {
         outgoing.rewind(answer_start);
     } else {
@@ -357,8 +342,17 @@ async fn serve_one<E: Env>(
     served
 }
 
+fn context<'a, E: Env>(
+    shard: &'a Shard<E>,
+    live: &'a Live<E>,
+    head: RequestHead<'a>,
+    request: &'a Request,
+) -> Context<'a, E> {
+    Context { shard, client: &live.client, head, frame: &request.frame, decoding: &request.decoding }
+}
+
 /// Counts a request whose answer is ready to be sent.
-fn note_answer<E: Env>(shard: &Shard<E>, api: ApiKey, received_at: Moment, error_count: u64) {
+pub(super) fn note_answer<E: Env>(shard: &Shard<E>, api: ApiKey, received_at: Moment, error_count: u64) {
     let time = shard.env().clock().now() - received_at;
     shard.counters().note_request(api, time, error_count);
 }

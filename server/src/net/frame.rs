@@ -22,6 +22,7 @@ use millrace_protocol::frame::{FrameError, LENGTH_BYTES, parse_request_length};
 use millrace_runtime::{Clock, Connection, Env, Moment};
 use thiserror::Error;
 
+use super::decoding::Decoding;
 use super::progress::Progress;
 use crate::shard::budget::{Budget, ExceedsBudget, Reservation};
 use crate::shard::mailbox::frame::{Frame, Received};
@@ -33,6 +34,8 @@ pub struct Request {
     pub frame: Frame,
     /// Held until the request is answered.
     pub reservation: Reservation,
+    /// What it may be decoded into.
+    pub decoding: Decoding,
     /// When its last bytes had arrived.
     pub received_at: Moment,
 }
@@ -140,7 +143,8 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             let start = position + LENGTH_BYTES;
             position = start + length;
             let reservation = self.budget.enqueue(length)?.await;
-            hand_out(Request { frame: received.frame(start..position), reservation, received_at });
+            let (frame, decoding) = (received.frame(start..position), Decoding::default());
+            hand_out(Request { frame, reservation, decoding, received_at });
         }
         assert!(position == whole_bytes, "whole requests end where they were found to end");
         Ok(())
@@ -160,7 +164,8 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         self.filled = 0;
         let received = Received::new(std::mem::take(&mut self.buffer));
         let received_at = progress.received_at.get();
-        Ok(Request { frame: received.frame(LENGTH_BYTES..end), reservation, received_at })
+        let (frame, decoding) = (received.frame(LENGTH_BYTES..end), Decoding::default());
+        Ok(Request { frame, reservation, decoding, received_at })
     }
 
     /// Receives until the first `end` bytes of the buffer are filled, or more were from the start.

@@ -73,6 +73,7 @@ impl<E: Env> Shard<E> {
         let store = report.store.as_ref().unwrap_or(&empty);
         report.queues = vec![
             ("requests", self.request_budget().waiting_count()),
+            ("decoding", self.decoding_budget().waiting_count()),
             ("appends", self.append_line().waiting_count()),
             ("rounds", store.queued_count),
             ("calls", self.router().waiting_count()),
@@ -108,10 +109,11 @@ impl<E: Env> Shard<E> {
     fn budgets(&self, store: &StoreReport) -> Vec<BudgetReport> {
         let ShardBudget { write_buffers, tail_cache, read_cache, indexes, producers, leases, groups, .. } =
             self.broker().config.shards.memory.shard;
-        let requests = self.request_budget();
+        let (requests, decoding) = (self.request_budget(), self.decoding_budget());
         let lent_bytes = leases - self.leases().borrow().room_bytes();
         let budgets = [
             ("requests", requests.used_bytes(), requests.capacity_bytes()),
+            ("decoding", decoding.used_bytes(), decoding.capacity_bytes()),
             ("write_buffers", store.unstored_bytes, write_buffers),
             ("tail_cache", store.tail_bytes, tail_cache),
             ("read_cache", store.read_cache_bytes, read_cache),

@@ -228,16 +228,16 @@ fn a_request_that_breaks_the_protocol_does_not_take_earlier_answers_with_it() {
     });
 }
 
-/// A small broker: requests of one shard have 8 MiB.
+/// A small broker: requests of one shard have 7 MiB.
 const SMALL: &[&str] = &["num.partitions=4", "millrace.memory.bytes=64MiB"];
 
-/// Has clients declare 4 MiB each, send `first_bytes`, and then a byte a second for as long as the broker listens.
+/// Has clients declare 3 MiB each, send `first_bytes`, and then a byte a second for as long as the broker listens.
 async fn start_dribblers(env: &SimEnv, broker: &Running, count: usize, first_bytes: usize) {
     for _ in 0..count {
         let client = Client::connect(env, broker.address).await;
         let own = env.clone();
         env.tasks().spawn(TaskClass::Network, async move {
-            client.send(&(4_i32 << 20).to_be_bytes()).await;
+            client.send(&(3_i32 << 20).to_be_bytes()).await;
             client.send(&vec![0; first_bytes]).await;
             while client.is_heard().await {
                 own.clock().sleep(Duration::from_secs(1)).await;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
 
 mod admin;
+mod amplified;
 mod client;
 mod compacted;
 mod config_resources;

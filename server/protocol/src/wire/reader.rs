@@ -32,6 +32,22 @@ impl<'a> Reader<'a> {
         self
     }
 
+    /// Memory that arrays may still take.
+    #[inline]
+    pub fn memory_left(&self) -> usize {
+        self.memory_left
+    }
+
+    /// Charges an array that a caller keeps in a shape of its own.
+    #[inline]
+    pub fn take_memory(&mut self, memory_bytes: usize) -> Result<(), DecodeError> {
+        let Some(memory_left) = self.memory_left.checked_sub(memory_bytes) else {
+            return Err(DecodeError::MemoryExceeded { position: self.position });
+        };
+        self.memory_left = memory_left;
+        Ok(())
+    }
+
     /// Where the next byte is read, counted from the start of the bytes given to [`Reader::new`].
     #[inline]
     pub fn position(&self) -> usize {
@@ -204,11 +220,7 @@ impl<'a> Reader<'a> {
         mut read_element: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Option<Vec<T>>, DecodeError> {
         let Some(count) = self.read_nullable_count(layout, element_bytes_min)? else { return Ok(None) };
-        let memory_bytes = count.saturating_mul(size_of::<T>());
-        let Some(memory_left) = self.memory_left.checked_sub(memory_bytes) else {
-            return Err(DecodeError::MemoryExceeded { position: self.position });
-        };
-        self.memory_left = memory_left;
+        self.take_memory(count.saturating_mul(size_of::<T>()))?;
         let mut elements = Vec::with_capacity(count);
         for _ in 0..count {
             elements.push(read_element(self)?);
@@ -218,7 +230,8 @@ impl<'a> Reader<'a> {
 
     /// Reads the count of an array or null, for callers that keep the elements in a shape of their own.
     ///
-    /// The count is held against the bytes that are left; `element_bytes_min` is the fewest an element can take.
+    /// The count is held against the bytes that are left; `element_bytes_min` is the fewest an element can take. The elements
+    /// are the caller's to charge, by [`Reader::take_memory`].
     #[inline]
     pub fn read_nullable_count(
         &mut self,

@@ -112,7 +112,7 @@ pub const FAMILIES: &[Family] = &[
         unit: Unit::None,
         kind: Kind::Gauge,
         labels: &["shard", "queue"],
-        help: "What waits: `requests` for memory, `appends` for their turn, `rounds` (logs) for the next round, `calls` for other shards, `outbox` (messages) for room in a link, `watches` (fetches) for records.",
+        help: "What waits: `requests` for memory, `decoding` (large requests) for memory to be decoded into, `appends` for their turn, `rounds` (logs) for the next round, `calls` for other shards, `outbox` (messages) for room in a link, `watches` (fetches) for records.",
         samples: queues,
     },
     Family {
