@@ -1,4 +1,6 @@
-//! DeleteGroups: groups that nobody is in go, with what they have committed.
+//! DeleteGroups: groups that nobody is in go, with what they have committed. A group that is named twice is answered once.
+
+use std::collections::HashSet;
 
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::messages::delete_groups::{DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse};
@@ -13,7 +15,8 @@ use crate::net::connection::Close;
 pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer) -> Result<(), Close> {
     let request: DeleteGroupsRequest<'_> = context.decode()?;
     let mut results = Vec::with_capacity(request.groups_names.len());
-    for group_id in request.groups_names {
+    let mut named = HashSet::with_capacity(request.groups_names.len());
+    for group_id in request.groups_names.into_iter().filter(|group_id| named.insert(*group_id)) {
         let error = match coordinator::ask(context, Operation::Delete, group_id, Question::Delete).await? {
             Answer::Deleted => ErrorCode::None,
             Answer::Refused(error) => error,

@@ -50,7 +50,7 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     let results = if offsets.is_empty() { Vec::new() } else { commit(context, &request, offsets).await? };
     let mut errors = coordinator::fill(errors, results);
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for topic in request.topics.iter().filter(|topic| !topic.partitions.is_empty()) {
         let partitions = topic.partitions.iter().zip(errors.by_ref()).map(|(partition, error)| {
             OffsetCommitResponsePartition { partition_index: partition.partition_index, error_code: error.code() }
         });

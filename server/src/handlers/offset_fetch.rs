@@ -22,8 +22,8 @@ pub(super) async fn handle<E: Env>(context: &Context<'_, E>, writer: &mut Writer
     if context.head.version >= GROUPS_FROM {
         for group in request.groups {
             // A client of KIP-848 says who it is, so that one that was fenced does not go on from what others have read.
-            let member = group.member_id.filter(|_| group.member_epoch >= 0);
-            let member = member.map(|member_id| (member_id.to_owned(), group.member_epoch));
+            let is_named = group.member_id.is_some() || group.member_epoch >= 0;
+            let member = is_named.then(|| (group.member_id.unwrap_or_default().to_owned(), group.member_epoch));
             groups.push((group.group_id, fetch(context, group.group_id, member, group.topics).await?));
         }
     } else {

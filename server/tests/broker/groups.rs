@@ -1,5 +1,6 @@
 //! Consumer groups on a whole broker: members across shards, restarts and crashes, connections that close.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use millrace_protocol::api_key::ApiKey;
@@ -54,12 +55,16 @@ async fn find_coordinator(client: &mut Client<SimEnv>, group: &str) {
     assert_eq!((found.error_code, found.node_id, found.key), (0, 1, group));
 }
 
-/// Waits until the group's partition is read back, which a first request may find under way.
-pub(crate) async fn settle(client: &mut Client<SimEnv>, env: &SimEnv, group: &str) {
+/// Waits until the group's partition is read back, which a first request may find under way. Whether it did.
+pub(crate) async fn settle(client: &mut Client<SimEnv>, env: &SimEnv, group: &str) -> bool {
     find_coordinator(client, group).await;
-    while committed(client, group, "weather", &[0]).await.is_err() {
+    let mut had_to_wait = false;
+    while let Err(error) = committed(client, group, "weather", &[0]).await {
+        assert_eq!(error, ErrorCode::CoordinatorLoadInProgress);
+        had_to_wait = true;
         env.clock().sleep(Duration::from_millis(10)).await;
     }
+    had_to_wait
 }
 
 /// A broker with the topic `weather`, and a client of it that has waited for these groups.
@@ -248,6 +253,7 @@ fn members_on_both_shards_make_one_generation_and_commit() {
 
 #[test]
 fn what_was_answered_is_there_after_a_crash() {
+    let loads_seen = Cell::new(0);
     each_seed(async |world| {
         let (broker, env, mut client) = scene(world, &["readers"]).await;
         let member = join(&mut client, "readers", "").await.unwrap();
@@ -263,7 +269,8 @@ fn what_was_answered_is_there_after_a_crash() {
 
         let broker = Running::start(world, PARTITIONS).await;
         let mut client = Client::connect(&env, broker.address).await;
-        settle(&mut client, &env, "readers").await;
+        let had_to_wait = settle(&mut client, &env, "readers").await;
+        loads_seen.update(|seen| seen + u32::from(had_to_wait));
         settle(&mut client, &env, "simple").await;
         assert_eq!(committed(&mut client, "readers", "weather", &[0, 1, 2]).await, Ok(vec![20, 20, -1]));
         assert_eq!(committed(&mut client, "simple", "weather", &[2]).await, Ok(vec![6]));
@@ -278,6 +285,7 @@ fn what_was_answered_is_there_after_a_crash() {
         assert_eq!(state(&mut client, "readers").await, ("Empty".to_owned(), 0));
         broker.stop().await;
     });
+    assert!(loads_seen.get() > 0, "nobody who asked at once was told that the groups are being read back");
 }
 
 #[test]
