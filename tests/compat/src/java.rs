@@ -31,7 +31,13 @@ fn run(address: &str, class: &str, arguments: &[&str], input: impl Into<Vec<u8>>
 /// Publishes `key|value` lines with the console producer, acks=all.
 #[track_caller]
 pub fn produce_keyed(address: &str, topic: &str, lines: impl Into<Vec<u8>>) {
-    let arguments = ["--topic", topic, "--command-property", "acks=all"];
+    produce_compressed(address, topic, "none", lines);
+}
+
+/// The same with a codec: `gzip`, `snappy`, `lz4`, `zstd` or `none`.
+#[track_caller]
+pub fn produce_compressed(address: &str, topic: &str, codec: &str, lines: impl Into<Vec<u8>>) {
+    let arguments = ["--topic", topic, "--command-property", "acks=all", "--compression-codec", codec];
     let reader = ["--reader-property", "parse.key=true", "--reader-property", "key.separator=|"];
     let finished = tool(address, "ConsoleProducer", &[&arguments[..], &reader[..]].concat(), lines);
     // A record that failed is only reported: the exit status stays 0.

@@ -22,11 +22,12 @@ pub fn acknowledged(address: &str, topic: &str, lines: impl Into<Vec<u8>>) -> Ru
     Running::start(&mut command, lines.into())
 }
 
-/// Runs clients/members.py: two members of one group read `topic` together, then one alone. Gives what it wrote.
+/// Runs clients/members.py: two members of one group read `topic` together, then the first alone. Both use
+/// the strategy, or each its own with a comma between. Gives what it wrote.
 #[track_caller]
-pub fn members(address: &str, group: &str, topic: &str, strategy: &str, count: usize) -> String {
+pub fn members(address: &str, group: &str, topic: &str, strategies: &str, count: usize) -> String {
     let mut command = program(places::client_source("members.py"));
-    command.args([address, group, topic, strategy, &count.to_string()]);
+    command.args([address, group, topic, strategies, &count.to_string()]);
     process::run(&mut command, "").text()
 }
 

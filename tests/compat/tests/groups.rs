@@ -61,6 +61,24 @@ fn two_members_of_confluent_kafka_share_the_partitions() {
     }
 }
 
+/// While one of each protocol is there the broker shares out for both. When the newer member leaves, the older one goes on in a
+/// classic group; when the older one leaves, the newer one has everything.
+#[test]
+fn members_of_both_protocols_share_the_partitions_of_one_group() {
+    let broker = broker_with(100);
+    for (strategies, kind) in
+        [("range,consumer", "classic"), ("cooperative-sticky,consumer", "classic"), ("consumer,range", "consumer")]
+    {
+        let group = strategies.replace(',', "-then-");
+        let told = python::members(broker.address(), &group, "weather", strategies, 100);
+        let expected = "shared 2 2 [0, 1, 2, 3]\nread 100\nalone [0, 1, 2, 3]\ncommitted 100\n";
+        assert_eq!(told, expected, "{strategies}");
+        let listed = group_tool(&broker, &["--list", "--type", kind]);
+        assert!(listed.lines().any(|line| line.starts_with(&group)), "{strategies}: {listed}");
+    }
+    broker.assert_runs();
+}
+
 #[test]
 fn groups_of_the_newer_protocol_go_on_where_they_were_also_after_a_crash() {
     let mut broker = broker_with(40);
