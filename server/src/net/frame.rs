@@ -176,16 +176,16 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         }
         self.buffer.reserve_exact(end.saturating_sub(self.buffer.len()));
         self.connection.set_receive_low_water((end - self.filled).min(LOW_WATER_BYTES_MAX));
-        let received = self.receive_until(end, RESERVED_STEP_BYTES, progress).await;
+        let received = self.receive_until(end, RESERVED_BYTES_MIN, progress).await;
         self.connection.set_receive_low_water(1);
         received
     }
 
-    /// Receives until the first `end` bytes of the buffer are filled, or more were from the start. The buffer grows by
-    /// `step_bytes` or by what is filled already, whichever is more.
-    async fn receive_until(&mut self, end: usize, step_bytes: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
+    /// Receives until the first `end` bytes of the buffer are filled, or more were from the start. The buffer doubles as
+    /// bytes arrive, from `bytes_min` on.
+    async fn receive_until(&mut self, end: usize, bytes_min: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
         while self.filled < end {
-            let grown = (self.filled + self.filled.max(step_bytes)).min(end);
+            let grown = (2 * self.filled).max(bytes_min).min(end);
             self.buffer.resize(grown, 0);
             self.receive_some(progress).await?;
         }
@@ -244,8 +244,8 @@ const RECEIVE_BYTES_MAX: usize = 64 << 10;
 const SHRUNK_BYTES_MAX: usize = 4 << 10;
 /// What a declared length costs before its bytes arrive.
 const GROWTH_BYTES_MIN: usize = 16 << 10;
-/// A body for which memory is reserved is received in parts of at least this much, as far as the client is that fast.
-const RESERVED_STEP_BYTES: usize = 256 << 10;
+/// So much of a body for which memory is reserved may come at once.
+const RESERVED_BYTES_MIN: usize = 256 << 10;
 /// For so many bytes of such a body the operating system may wait before it says that there are some. A client that sends
 /// fewer within the time that a request may stall is too slow.
 const LOW_WATER_BYTES_MAX: usize = 64 << 10;

@@ -50,7 +50,7 @@ fn below_the_low_water_a_receiver_is_left_alone_until_the_peer_has_closed() {
         let (near, far) = connected_pair(&env).await;
         let (beside_near, beside_far) = connected_pair(&env).await;
         let send = async |count: usize| {
-            assert_eq!(near.send_vectored(&[IoSlice::new(&[7; 20][..count])]).await.unwrap(), count)
+            assert_eq!(near.send_vectored(&[IoSlice::new(&[7; 20][..count])]).await.unwrap(), count);
         };
         for (is_closed, expected) in [(false, 20), (true, 10)] {
             far.set_receive_low_water(20);
