@@ -27,14 +27,11 @@
 //! ```
 
 mod shared_device;
-mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
 
 pub(crate) use shared_device::SharedDevice;
-use waiting::Waiting;
 
 /// A shard without a flush under way.
 const NONE_RUNNING: u64 = u64::MAX;
@@ -54,16 +51,13 @@ struct Shared {
     failed_count: AtomicU64,
     /// For each shard the lowest number of its flushes that are under way, or [`NONE_RUNNING`].
     oldest_running: Box<[AtomicU64]>,
-    /// Who asked while a verdict was open.
-    waiting: Waiting,
 }
 
 impl Flushes {
     /// For a directory of so many shards.
     pub fn new(shard_count: u16) -> Self {
         let oldest_running = (0..shard_count).map(|_| AtomicU64::new(NONE_RUNNING)).collect();
-        let (begun_count, failed_count) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Shared { begun_count, failed_count, oldest_running, waiting: Waiting::default() };
+        let shared = Shared { begun_count: AtomicU64::new(0), failed_count: AtomicU64::new(0), oldest_running };
         Self { shared: Arc::new(shared) }
     }
 
@@ -116,7 +110,7 @@ pub struct Ended {
 pub enum Verdict {
     /// All that it covers is on the device.
     Counts,
-    /// Others are still under way that may have lost what it covers: ask again when one has ended.
+    /// Others are still under way that may have lost what it covers: ask again.
     Open,
     /// Another flush has failed, and may have lost what it covers.
     Lost,
@@ -160,15 +154,6 @@ impl ShardFlushes {
         }
     }
 
-    /// The same; while it is open, `waker` is woken when the next flush ends.
-    pub fn verdict_or_wake(&self, ended: Ended, waker: &Waker) -> Verdict {
-        if self.verdict(ended) == Verdict::Open {
-            // A flush that ends after the second look finds the waker.
-            self.shared.waiting.add(waker);
-        }
-        self.verdict(ended)
-    }
-
     /// Whether a flush of the directory has failed that the shard was not recovered after: none of its flushes counts.
     pub fn is_stale(&self) -> bool {
         self.shared.failed_count.load(Ordering::SeqCst) != self.failures_known
@@ -183,7 +168,6 @@ impl ShardFlushes {
         let place = self.running.binary_search(&begun.number).expect("a flush ends once");
         self.running.remove(place);
         self.publish();
-        self.shared.waiting.wake_all();
     }
 
     fn publish(&self) {

@@ -1,9 +1,5 @@
 //! Interleavings of two and three shards' flushes; and all there are of a few steps, against a plain model of a device.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Wake, Waker};
-
 use proptest::prelude::*;
 
 use super::{Begun, Ended, Flushes, ShardFlushes, Verdict};
@@ -47,38 +43,6 @@ fn a_flush_that_began_meanwhile_has_to_end_well() {
     assert_eq!(one.verdict(ended), Verdict::Open);
     other.end_badly(beside);
     assert_eq!(one.verdict(ended), Verdict::Lost);
-}
-
-#[test]
-fn whoever_waits_is_woken_by_each_flush_that_ends() {
-    let (mut one, mut other) = shards();
-    let (before, begun) = (other.begin(), one.begin());
-    let ended = one.end_well(begun);
-    let later = other.begin();
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(Arc::clone(&woken));
-    let woken_count = || woken.0.load(Ordering::Relaxed);
-    assert_eq!(one.verdict_or_wake(ended, &waker), Verdict::Open);
-    assert_eq!(woken_count(), 0);
-    // Not the one that is waited for; but each may be.
-    other.end_well(later);
-    assert_eq!(woken_count(), 1);
-    assert_eq!(one.verdict_or_wake(ended, &waker), Verdict::Open);
-    other.end_well(before);
-    assert_eq!(woken_count(), 2);
-    assert_eq!(one.verdict_or_wake(ended, &waker), Verdict::Counts);
-    let alone = other.begin();
-    other.end_well(alone);
-    assert_eq!(woken_count(), 2, "nobody waits");
-}
-
-#[derive(Default)]
-struct Woken(AtomicU64);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[test]
