@@ -6,5 +6,7 @@
 pub mod append_buffer;
 pub(crate) mod unfinished;
 
+#[cfg(test)]
+pub(crate) use append_buffer::Memory;
 pub use append_buffer::{AppendBuffer, Slice};
 pub(crate) use unfinished::{is_out_of_files, is_unfinished, open_unfinished};

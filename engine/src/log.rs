@@ -42,6 +42,7 @@ use millrace_runtime::{Disk, Env};
 use thiserror::Error;
 
 use crate::format::segment_header::RECORDS_START;
+use crate::io::AppendBuffer;
 use crate::model::{EpochStart, Incarnation, LeaderEpoch, Offset, PartitionId, Position};
 use crate::producer_state::ProducerStates;
 use crate::segment::{self, Segment};
@@ -307,7 +308,7 @@ impl<E: Env> Log<E> {
         batch: &BatchView<'_>,
         epoch: LeaderEpoch,
         now_ms: i64,
-        allocate: impl FnOnce(usize) -> <E::Disk as Disk>::Buffer,
+        allocate: impl FnOnce(usize) -> AppendBuffer<<E::Disk as Disk>::Buffer>,
     ) -> Option<(Offset, OneshotReceiver<Durability>)> {
         let Mark { offset: base_offset, position } = self.offsets.written();
         let header = batch.header();

@@ -58,10 +58,11 @@ use std::time::Duration;
 
 use millrace_protocol::batch::BatchView;
 use millrace_runtime::local::{Event, OneshotReceiver};
-use millrace_runtime::{Clock, Disk, Env, FlushScope, TaskClass, Tasks};
+use millrace_runtime::{Clock, Env, FlushScope, TaskClass, Tasks};
 use thiserror::Error;
 
 use crate::flushes::{ShardFlushes, SharedDevice};
+use crate::io::AppendBuffer;
 use crate::journal::Journal;
 use crate::log::config::{LogConfig, TimestampType};
 use crate::log::offsets::LogOffsets;
@@ -430,7 +431,7 @@ impl<E: Env> Store<E> {
         }
         let memory_before = borrowed.tail.memory_bytes();
         let now_ms = inner.env.clock().unix_ms();
-        let appended = borrowed.append(batch, epoch, now_ms, |bytes| inner.env.disk().buffer(bytes));
+        let appended = borrowed.append(batch, epoch, now_ms, |bytes| AppendBuffer::allocate(inner.env.disk(), bytes));
         let (base_offset, ticket) = appended.ok_or(AppendError::OffsetsExhausted)?;
         inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
         inner.unstored_bytes.set(inner.unstored_bytes.get() + batch.bytes().len());

@@ -9,13 +9,14 @@
 
 use std::io;
 use std::path::Path;
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 /// Alignment and granularity of all direct I/O, in bytes. Fixed rather than asked of the device: every device we serve
 /// accepts it, and the on-disk format depends on it.
 pub const BLOCK_BYTES: usize = 4096;
 
-/// An owned, zero-initialised, block-aligned piece of memory. Its length is a non-zero multiple of [`BLOCK_BYTES`].
+/// An owned, block-aligned piece of memory. Its length is a non-zero multiple of [`BLOCK_BYTES`].
 pub trait Buffer: 'static {
     /// The whole buffer.
     fn as_slice(&self) -> &[u8];
@@ -23,8 +24,39 @@ pub trait Buffer: 'static {
     /// The whole buffer, for filling.
     fn as_mut_slice(&mut self) -> &mut [u8];
 
+    /// The whole buffer as memory that need not be initialised. It stays where it is when the buffer moves.
+    fn memory(&mut self) -> NonNull<[u8]>;
+
     /// Shortens the buffer to its first `bytes`, a multiple of [`BLOCK_BYTES`] that is not above its length.
     fn trim(&mut self, bytes: usize);
+}
+
+/// Memory of a buffer that nobody has written yet, for whoever fills it anyway and need not have it zeroed.
+pub struct Unwritten<B> {
+    buffer: B,
+}
+
+impl<B: Buffer> Unwritten<B> {
+    /// A buffer whose content does not matter.
+    pub fn new(buffer: B) -> Self {
+        Self { buffer }
+    }
+
+    /// The memory. It may not be initialised.
+    pub fn memory(&mut self) -> NonNull<[u8]> {
+        self.buffer.memory()
+    }
+
+    /// The buffer, shortened to its first `bytes`.
+    ///
+    /// # Safety
+    /// Those have been written through [`Self::memory`].
+    pub unsafe fn into_written(mut self, bytes: usize) -> B {
+        if bytes < self.memory().len() {
+            self.buffer.trim(bytes);
+        }
+        self.buffer
+    }
 }
 
 /// How a file is opened.
@@ -66,6 +98,9 @@ pub trait Disk: Clone + 'static {
 
     /// A zeroed buffer of `bytes`, a non-zero multiple of [`BLOCK_BYTES`].
     fn buffer(&self, bytes: usize) -> Self::Buffer;
+
+    /// The same without the zeros.
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<Self::Buffer>;
 
     /// Opens a file for reading and writing.
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Self::File>;

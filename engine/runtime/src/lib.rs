@@ -24,7 +24,7 @@ pub mod glommio;
 pub mod sim;
 
 pub use clock::{Clock, Moment};
-pub use disk::{BLOCK_BYTES, Buffer, DirEntry, Disk, File, FlushScope, OpenMode};
+pub use disk::{BLOCK_BYTES, Buffer, DirEntry, Disk, File, FlushScope, OpenMode, Unwritten};
 pub use env::{Env, Random};
 pub use links::{LinkReceiver, LinkSender};
 pub use net::{Connection, Listener, Net};

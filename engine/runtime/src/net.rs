@@ -42,6 +42,10 @@ pub trait Connection: Clone + 'static {
     /// Receives up to `buffer.len()` bytes; 0 means that the peer has closed its sending half.
     async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// From now on [`Self::receive`] may wait until `bytes` have arrived or the peer has closed, and not only for the first
+    /// byte: fewer wake-ups for who knows how much is to come. A hint; 1 is what a connection begins with.
+    fn set_receive_low_water(&self, bytes: usize);
+
     /// Sends some prefix of the concatenation of `pieces`, in one system call where it can, and says how many bytes.
     /// Never 0 unless all pieces are empty.
     async fn send_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;

@@ -13,15 +13,15 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use millrace_runtime::{Clock, DirEntry, Disk, Env, File, FlushScope, OpenMode, Tasks};
+use millrace_runtime::{Clock, DirEntry, Disk, Env, File, FlushScope, OpenMode, Tasks, Unwritten};
 
 use super::{Begun, Ended, ShardFlushes, Verdict};
 
 /// While other flushes are under way, the shard's other tasks get so many turns: mostly that is enough for a flush that
 /// ended at the same moment.
 const TURNS_MAX: u32 = 8;
-/// From then on, it is looked so often how they ended.
-const PAUSE: Duration = Duration::from_micros(50);
+/// From then on, it is looked so often how they ended. Whoever ends one does not wake those who wait: decision 004.
+const PAUSE: Duration = Duration::from_micros(100);
 
 /// A shard whose device is flushed by others too.
 #[derive(Clone)]
@@ -161,6 +161,10 @@ impl<E: Env> Disk for SharedDisk<E> {
 
     fn buffer(&self, bytes: usize) -> Self::Buffer {
         self.inner().buffer(bytes)
+    }
+
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<Self::Buffer> {
+        self.inner().unwritten_buffer(bytes)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Self::File> {

@@ -6,14 +6,16 @@
 //! 2. Bytes below `filled` never change again. A slice covers only bytes below `filled`.
 //! 3. The writer only touches bytes at or above `filled`, through a mutable slice of exactly the new bytes, before it
 //!    raises `filled`. So no mutable slice ever overlaps a shared one.
-//! 4. The type is neither `Send` nor `Sync`; memory lent to another shard is read there through a slice of bytes that no
+//! 4. Nobody reads a byte that was not written: slices cover only bytes below `filled`, and before the buffer is handed out
+//!    for writing, what is left of its last block is zeroed and the blocks behind are cut off.
+//! 5. The type is neither `Send` nor `Sync`; memory lent to another shard is read there through a slice of bytes that no
 //!    longer change, while the owner keeps the buffer alive.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use millrace_runtime::{BLOCK_BYTES, Buffer};
+use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Unwritten};
 
 /// Memory that grows at its end, up to a fixed capacity, and is then sealed for writing.
 pub struct AppendBuffer<B: Buffer> {
@@ -25,24 +27,27 @@ pub struct AppendBuffer<B: Buffer> {
 }
 
 enum Owner<B> {
-    Open(B),
+    Open(Unwritten<B>),
     Sealed(Rc<B>),
     /// Only while the buffer is moved from one of the others to the other.
     Moving,
 }
 
 impl<B: Buffer> AppendBuffer<B> {
-    /// An empty buffer over zeroed memory.
-    pub fn new(mut buffer: B) -> Self {
-        let memory = buffer.as_mut_slice();
-        let capacity = memory.len();
-        let pointer = NonNull::new(memory.as_mut_ptr()).expect("a slice's pointer is not null");
+    /// An empty buffer of `bytes`, a non-zero multiple of [`BLOCK_BYTES`].
+    pub fn allocate<D: Disk<Buffer = B>>(disk: &D, bytes: usize) -> Self {
+        Self::over(disk.unwritten_buffer(bytes))
+    }
+
+    fn over(mut buffer: Unwritten<B>) -> Self {
+        let memory = buffer.memory();
+        let (pointer, capacity) = (memory.cast(), memory.len());
         Self { pointer, capacity, filled: Cell::new(0), owner: RefCell::new(Owner::Open(buffer)) }
     }
 
     /// A full and sealed buffer, as a read from the device returns it.
     pub fn sealed(buffer: B) -> Self {
-        let buffer = Self::new(buffer);
+        let buffer = Self::over(Unwritten::new(buffer));
         buffer.filled.set(buffer.capacity);
         buffer.seal();
         buffer
@@ -72,9 +77,13 @@ impl<B: Buffer> AppendBuffer<B> {
         assert!(matches!(*self.owner.borrow(), Owner::Open(_)), "a sealed buffer is not appended to");
         let start = self.filled.get();
         // SAFETY: the range lies inside the capacity (asserted) and at or above `filled`, so no other slice covers it
-        // (points 1 to 3 of the module's argument). `filled` is raised only after the mutable slice has ended.
-        let target = unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr().add(start), bytes.len()) };
-        target.copy_from_slice(bytes);
+        // (points 1 to 3 of the module's argument). The slice is made of bytes that were just written. `filled` is raised
+        // only after it has ended.
+        let target = unsafe {
+            let target = self.pointer.as_ptr().add(start);
+            target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            std::slice::from_raw_parts_mut(target, bytes.len())
+        };
         adjust(target);
         self.filled.set(start + bytes.len());
         start
@@ -97,12 +106,14 @@ impl<B: Buffer> AppendBuffer<B> {
     pub fn seal(&self) -> Rc<B> {
         let mut owner = self.owner.borrow_mut();
         let sealed = match std::mem::replace(&mut *owner, Owner::Moving) {
-            Owner::Open(mut buffer) => {
-                let bytes = self.filled.get().next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
-                if bytes < self.capacity {
-                    buffer.trim(bytes);
-                }
-                Rc::new(buffer)
+            Owner::Open(buffer) => {
+                let filled = self.filled.get();
+                let bytes = filled.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+                // SAFETY: the range ends inside the capacity, which is whole blocks, and lies at or above `filled`, so no
+                // slice covers it (point 2).
+                unsafe { self.pointer.as_ptr().add(filled).write_bytes(0, bytes - filled) };
+                // SAFETY: that was the rest of the first `bytes`.
+                Rc::new(unsafe { buffer.into_written(bytes) })
             }
             Owner::Sealed(buffer) => buffer,
             Owner::Moving => unreachable!("the move ends inside this function"),
@@ -157,28 +168,43 @@ impl<B: Buffer> Clone for Slice<B> {
     }
 }
 
+/// Memory for tests, of which nobody may assume that it is zeroed.
+#[cfg(test)]
+pub(crate) struct Memory(Vec<u8>);
+
+#[cfg(test)]
+impl Memory {
+    pub(crate) fn unwritten(bytes: usize) -> AppendBuffer<Self> {
+        assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "whole blocks");
+        AppendBuffer::over(Unwritten::new(Self(vec![0xA5; bytes])))
+    }
+}
+
+#[cfg(test)]
+impl Buffer for Memory {
+    fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn memory(&mut self) -> NonNull<[u8]> {
+        NonNull::from(&mut self.0[..])
+    }
+
+    fn trim(&mut self, bytes: usize) {
+        self.0.truncate(bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Memory(Vec<u8>);
-
-    impl Buffer for Memory {
-        fn as_slice(&self) -> &[u8] {
-            &self.0
-        }
-
-        fn as_mut_slice(&mut self) -> &mut [u8] {
-            &mut self.0
-        }
-
-        fn trim(&mut self, bytes: usize) {
-            self.0.truncate(bytes);
-        }
-    }
-
     fn buffer(blocks: usize) -> Rc<AppendBuffer<Memory>> {
-        Rc::new(AppendBuffer::new(Memory(vec![0; blocks * BLOCK_BYTES])))
+        Rc::new(Memory::unwritten(blocks * BLOCK_BYTES))
     }
 
     #[test]
@@ -189,7 +215,8 @@ mod tests {
         assert_eq!(buffer.append(b"second", |copy| copy[0] = b'S'), 5);
         let sealed = buffer.seal();
         assert_eq!(sealed.as_slice().len(), BLOCK_BYTES);
-        assert_eq!(&sealed.as_slice()[..12], b"firstSecond\0");
+        assert_eq!(&sealed.as_slice()[..11], b"firstSecond");
+        assert!(sealed.as_slice()[11..].iter().all(|byte| *byte == 0), "nothing of what was in memory before");
         assert_eq!(first.as_slice(), b"first");
         assert!(Rc::ptr_eq(&sealed, &buffer.seal()));
         drop((sealed, buffer));

@@ -64,7 +64,8 @@ pub struct Tail<B: Buffer> {
     chunks: VecDeque<Chunk<B>>,
     /// Memory of all chunks, in bytes.
     memory_bytes: usize,
-    /// Size of the next chunk: doubles with every chunk that fills up, so that busy logs get large ones.
+    /// Size of the next chunk: doubles with every chunk that fills up, so that busy logs get large ones, and halves with
+    /// every one that is sealed while it is not half full.
     chunk_bytes_next: usize,
 }
 
@@ -95,7 +96,7 @@ impl<B: Buffer> Tail<B> {
     ///
     /// # Panics
     /// When there are chunks already, or `prefix` is not exactly what lies between the block's start and `end`.
-    pub fn load_prefix(&mut self, end: Position, prefix: &[u8], allocate: impl FnOnce(usize) -> B) {
+    pub fn load_prefix(&mut self, end: Position, prefix: &[u8], allocate: impl FnOnce(usize) -> AppendBuffer<B>) {
         assert!(self.needs_prefix(end), "only an empty tail takes a prefix");
         assert_eq!(end.bytes_since(end.block_floor()), prefix.len(), "the prefix reaches up to the end");
         self.open_chunk(end.block_floor(), prefix, CHUNK_BYTES_MIN, allocate);
@@ -110,7 +111,7 @@ impl<B: Buffer> Tail<B> {
         end: Position,
         batch: &[u8],
         adjust: impl FnOnce(&mut [u8]),
-        allocate: impl FnOnce(usize) -> B,
+        allocate: impl FnOnce(usize) -> AppendBuffer<B>,
     ) {
         assert!(!self.needs_prefix(end), "the partial last block is loaded first");
         let room = self.chunks.back().filter(|chunk| chunk.state == ChunkState::Open).map(|chunk| chunk.buffer.room());
@@ -122,14 +123,14 @@ impl<B: Buffer> Tail<B> {
         chunk.buffer.append(batch, adjust);
     }
 
-    fn make_room(&mut self, end: Position, bytes: usize, allocate: impl FnOnce(usize) -> B) {
+    fn make_room(&mut self, end: Position, bytes: usize, allocate: impl FnOnce(usize) -> AppendBuffer<B>) {
         let Some(last) = self.chunks.back_mut() else {
             return self.open_chunk(end, &[], bytes, allocate);
         };
         let filled = last.buffer.filled();
         if last.state == ChunkState::Open && filled + bytes <= CHUNK_GROWTH_BYTES_MAX {
             let grown = allocate((filled + bytes).next_multiple_of(BLOCK_BYTES).max(2 * last.buffer.capacity()));
-            let grown = Rc::new(AppendBuffer::new(grown));
+            let grown = Rc::new(grown);
             grown.append(last.buffer.slice(0, filled), |_| ());
             self.memory_bytes += grown.capacity() - last.buffer.capacity();
             last.buffer = grown;
@@ -144,10 +145,16 @@ impl<B: Buffer> Tail<B> {
         self.open_chunk(end.block_floor(), last.slice(filled - prefix_start, filled), bytes, allocate);
     }
 
-    fn open_chunk(&mut self, start: Position, prefix: &[u8], bytes: usize, allocate: impl FnOnce(usize) -> B) {
+    fn open_chunk(
+        &mut self,
+        start: Position,
+        prefix: &[u8],
+        bytes: usize,
+        allocate: impl FnOnce(usize) -> AppendBuffer<B>,
+    ) {
         assert_eq!(start, start.block_floor(), "a chunk starts on a block");
         let needed = (prefix.len() + bytes).next_multiple_of(BLOCK_BYTES);
-        let buffer = Rc::new(AppendBuffer::new(allocate(needed.max(self.chunk_bytes_next))));
+        let buffer = Rc::new(allocate(needed.max(self.chunk_bytes_next)));
         buffer.append(prefix, |_| ());
         self.memory_bytes += buffer.capacity();
         self.chunks.push_back(Chunk { start, buffer, state: ChunkState::Open });
@@ -172,6 +179,10 @@ impl<B: Buffer> Tail<B> {
         let unwritten = self.chunks.iter_mut().filter(|chunk| chunk.state != ChunkState::Written);
         unwritten
             .map(|chunk| {
+                let is_half_empty = 2 * chunk.buffer.filled() < chunk.buffer.capacity();
+                if chunk.state == ChunkState::Open && is_half_empty {
+                    self.chunk_bytes_next = (self.chunk_bytes_next / 2).max(CHUNK_BYTES_MIN);
+                }
                 chunk.state = ChunkState::Sealed;
                 SealedChunk { start: chunk.start, buffer: chunk.buffer.seal() }
             })
@@ -226,27 +237,11 @@ impl<B: Buffer> Tail<B> {
 mod tests {
     use super::*;
     use crate::format::segment_header::RECORDS_START;
+    use crate::io::Memory;
     use proptest::prelude::*;
 
-    struct Memory(Vec<u8>);
-
-    impl Buffer for Memory {
-        fn as_slice(&self) -> &[u8] {
-            &self.0
-        }
-
-        fn as_mut_slice(&mut self) -> &mut [u8] {
-            &mut self.0
-        }
-
-        fn trim(&mut self, bytes: usize) {
-            self.0.truncate(bytes);
-        }
-    }
-
-    fn allocate(bytes: usize) -> Memory {
-        assert!(bytes.is_multiple_of(BLOCK_BYTES));
-        Memory(vec![0; bytes])
+    fn allocate(bytes: usize) -> AppendBuffer<Memory> {
+        Memory::unwritten(bytes)
     }
 
     proptest! {

@@ -8,10 +8,10 @@ use std::io;
 use std::rc::Rc;
 
 use millrace_protocol::batch::BatchView;
-use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, FlushScope, TaskClass, Tasks};
+use millrace_runtime::{BLOCK_BYTES, Buffer, Env, FlushScope, TaskClass, Tasks};
 
 use super::{Inner, SharedLog, idle, open, round, space};
-use crate::io::is_out_of_files;
+use crate::io::{AppendBuffer, is_out_of_files};
 use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
 use crate::model::{Offset, Position};
@@ -271,7 +271,7 @@ async fn read_prefix<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) -> io::Result
     let mut borrowed = log.borrow_mut();
     if borrowed.needs_prefix() && borrowed.offsets.written().position == end {
         let memory_before = borrowed.tail.memory_bytes();
-        borrowed.tail.load_prefix(end, prefix, |bytes| inner.env.disk().buffer(bytes));
+        borrowed.tail.load_prefix(end, prefix, |bytes| AppendBuffer::allocate(inner.env.disk(), bytes));
         inner.tail_bytes.set(inner.tail_bytes.get() + borrowed.tail.memory_bytes() - memory_before);
     }
     Ok(())

@@ -8,7 +8,8 @@
 //!    takes memory from nobody. A request that is no larger reserves its length when it is whole.
 //! 4. A larger one then reserves its declared length in the budget, first in first out, before the rest is received. Who
 //!    waits for memory does not receive, and the client feels it.
-//! 5. Memory for the body grows by doubling as bytes arrive.
+//! 5. Memory grows by doubling as bytes arrive, up to where it is reserved. What is reserved is taken at once: a large body
+//!    moves once, with the little that had arrived before, and is not waited for byte by byte.
 //!
 //! A body that stalls, or that comes slowly while others wait for its memory, is ended by the shard's sweep, which sees
 //! [`Progress`].
@@ -154,12 +155,12 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
     async fn receive_body(&mut self, length: usize, progress: &Progress) -> Result<Request, ReceiveEnd> {
         let end = LENGTH_BYTES + length;
         progress.is_in_body.set(true);
-        self.receive_until(end.min(UNRESERVED_BYTES_MAX), progress).await?;
+        self.receive_until(end.min(UNRESERVED_BYTES_MAX), GROWTH_BYTES_MIN, progress).await?;
         // Waiting for memory is not the client's fault.
         progress.end_body();
         let reservation = self.budget.enqueue(length)?.await;
         progress.begin_body(self.env.clock().now(), end - self.filled);
-        self.receive_until(end, progress).await?;
+        self.receive_reserved(end, progress).await?;
         progress.end_body();
         self.filled = 0;
         let received = Received::new(std::mem::take(&mut self.buffer));
@@ -168,10 +169,23 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
         Ok(Request { frame, reservation, decoding, received_at })
     }
 
-    /// Receives until the first `end` bytes of the buffer are filled, or more were from the start.
-    async fn receive_until(&mut self, end: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
+    /// Receives the rest of a body for which memory is reserved, up to `end`.
+    async fn receive_reserved(&mut self, end: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
+        if self.filled >= end {
+            return Ok(());
+        }
+        self.buffer.reserve_exact(end.saturating_sub(self.buffer.len()));
+        self.connection.set_receive_low_water((end - self.filled).min(LOW_WATER_BYTES_MAX));
+        let received = self.receive_until(end, RESERVED_BYTES_MIN, progress).await;
+        self.connection.set_receive_low_water(1);
+        received
+    }
+
+    /// Receives until the first `end` bytes of the buffer are filled, or more were from the start. The buffer doubles as
+    /// bytes arrive, from `bytes_min` on.
+    async fn receive_until(&mut self, end: usize, bytes_min: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
         while self.filled < end {
-            let grown = (2 * self.filled).max(GROWTH_BYTES_MIN).min(end);
+            let grown = (2 * self.filled).max(bytes_min).min(end);
             self.buffer.resize(grown, 0);
             self.receive_some(progress).await?;
         }
@@ -230,6 +244,11 @@ const RECEIVE_BYTES_MAX: usize = 64 << 10;
 const SHRUNK_BYTES_MAX: usize = 4 << 10;
 /// What a declared length costs before its bytes arrive.
 const GROWTH_BYTES_MIN: usize = 16 << 10;
+/// So much of a body for which memory is reserved may come at once.
+const RESERVED_BYTES_MIN: usize = 256 << 10;
+/// For so many bytes of such a body the operating system may wait before it says that there are some. A client that sends
+/// fewer within the time that a request may stall is too slow.
+const LOW_WATER_BYTES_MAX: usize = 64 << 10;
 /// How much of a request, its length included, is received before memory is reserved for it. Every connection may hold as
 /// much as this between requests, too.
 const UNRESERVED_BYTES_MAX: usize = RECEIVE_BYTES_MAX;

@@ -3,11 +3,12 @@
 //! A buffer either owns its memory or is a view of what a read delivered; the latter is copied only when it is changed
 //! or written.
 
+use std::ptr::NonNull;
 use std::rc::Rc;
 
 use ::glommio::io::{DmaBuffer, ReadResult};
 
-use crate::{BLOCK_BYTES, Buffer};
+use crate::{BLOCK_BYTES, Buffer, Unwritten};
 
 /// The buffer of [`super::disk::GlommioDisk`].
 pub struct GlommioBuffer {
@@ -25,6 +26,12 @@ impl GlommioBuffer {
     /// `bytes` zeros.
     pub(super) fn zeroed(bytes: usize) -> Self {
         Self { memory: Memory::Owned(Rc::new(zeroed_memory(bytes))) }
+    }
+
+    /// `bytes` of memory as the allocator gives it.
+    pub(super) fn unwritten(bytes: usize) -> Unwritten<Self> {
+        assert_block_count(bytes);
+        Unwritten::new(Self { memory: Memory::Owned(Rc::new(::glommio::allocate_dma_buffer_global(bytes))) })
     }
 
     /// What a read delivered.
@@ -64,9 +71,19 @@ impl Buffer for GlommioBuffer {
         self.owned_mut().as_bytes_mut()
     }
 
+    fn memory(&mut self) -> NonNull<[u8]> {
+        let memory = self.owned_mut();
+        let start = NonNull::new(memory.as_mut_ptr()).expect("an allocation has an address");
+        NonNull::slice_from_raw_parts(start, memory.len())
+    }
+
     fn trim(&mut self, bytes: usize) {
         assert_block_count(bytes);
-        assert!(bytes <= self.as_slice().len(), "a buffer is trimmed, not grown");
+        let length = match &self.memory {
+            Memory::Owned(memory) => memory.len(),
+            Memory::Read(read) => read.len(),
+        };
+        assert!(bytes <= length, "a buffer is trimmed, not grown");
         match &mut self.memory {
             Memory::Owned(_) => self.owned_mut().trim_to_size(bytes),
             Memory::Read(read) => *read = ReadResult::slice(read, 0, bytes).expect("the length was checked just above"),

@@ -53,6 +53,22 @@ impl Connection for GlommioConnection {
         .await
     }
 
+    fn set_receive_low_water(&self, bytes: usize) {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        self.socket.with_descriptor(|descriptor| {
+            // SAFETY: the descriptor is open during the call, and the value is an integer of the stated size.
+            unsafe {
+                libc::setsockopt(
+                    descriptor.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_RCVLOWAT,
+                    (&raw const bytes).cast(),
+                    libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("an integer is small"),
+                )
+            };
+        });
+    }
+
     async fn send_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let Some(first_index) = pieces.iter().position(|piece| !piece.is_empty()) else {
             return Ok(0);
@@ -97,10 +113,13 @@ impl ServedSocket {
     }
 
     fn with_socket<T>(&self, call: impl FnOnce(SockRef<'_>) -> T) -> T {
+        self.with_descriptor(|descriptor| call(SockRef::from(&descriptor)))
+    }
+
+    fn with_descriptor<T>(&self, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         let stream = self.stream.borrow();
         // SAFETY: the stream owns the descriptor and stays borrowed until the call returns.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-        call(SockRef::from(&descriptor))
+        call(unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) })
     }
 }
 

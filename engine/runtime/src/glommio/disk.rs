@@ -15,8 +15,8 @@ use super::device::Devices;
 use super::file::GlommioFile;
 use super::names::Names;
 use super::operations::{Operations, io_error};
-use crate::Disk;
 use crate::disk::{DirEntry, FlushScope, OpenMode};
+use crate::{Disk, Unwritten};
 
 /// The file system as one shard sees it.
 #[derive(Clone)]
@@ -47,6 +47,10 @@ impl Disk for GlommioDisk {
 
     fn buffer(&self, bytes: usize) -> GlommioBuffer {
         GlommioBuffer::zeroed(bytes)
+    }
+
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<GlommioBuffer> {
+        GlommioBuffer::unwritten(bytes)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<GlommioFile> {

@@ -21,7 +21,7 @@ use super::faults::{Failure, Operation};
 use super::machine::Ending;
 use crate::disk::{DirEntry, FlushScope, OpenMode};
 use crate::local::oneshot;
-use crate::{BLOCK_BYTES, Buffer, Disk, File};
+use crate::{BLOCK_BYTES, Buffer, Disk, File, Unwritten};
 
 pub use self::buffer::SimBuffer;
 pub use self::control::{DiskControl, DiskImage};
@@ -45,6 +45,13 @@ impl Disk for SimDisk {
 
     fn buffer(&self, bytes: usize) -> SimBuffer {
         SimBuffer::new(bytes)
+    }
+
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<SimBuffer> {
+        let mut buffer = SimBuffer::new(bytes);
+        // Whoever relies on zeros is to find out.
+        buffer.as_mut_slice().fill(0xA5);
+        Unwritten::new(buffer)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {

@@ -45,6 +45,36 @@ async fn receive_exactly(connection: &GlommioConnection, byte_count: usize) -> V
 }
 
 #[test]
+fn below_the_low_water_a_receiver_is_left_alone_until_the_peer_has_closed() {
+    on_one_shard(|env| async move {
+        let (near, far) = connected_pair(&env).await;
+        let (beside_near, beside_far) = connected_pair(&env).await;
+        let send = async |count: usize| {
+            assert_eq!(near.send_vectored(&[IoSlice::new(&[7; 20][..count])]).await.unwrap(), count);
+        };
+        for (is_closed, expected) in [(false, 20), (true, 10)] {
+            far.set_receive_low_water(20);
+            let mut memory = [0; 64];
+            let mut receiving = pin!(far.receive(&mut memory));
+            assert!(poll_fn(|context| Poll::Ready(receiving.as_mut().poll(context))).await.is_pending());
+            send(10).await;
+            // Had the kernel said that there are bytes, it would have said so before these.
+            for _ in 0..3 {
+                beside_near.send_vectored(&[IoSlice::new(b"ping")]).await.unwrap();
+                receive_exactly(&beside_far, 4).await;
+            }
+            assert!(poll_fn(|context| Poll::Ready(receiving.as_mut().poll(context))).await.is_pending());
+            if is_closed {
+                near.shutdown();
+            } else {
+                send(10).await;
+            }
+            assert_eq!(receiving.await.unwrap(), expected);
+        }
+    });
+}
+
+#[test]
 fn bytes_go_both_ways_and_the_end_is_seen() {
     on_one_shard(|env| async move {
         let (near, far) = connected_pair(&env).await;

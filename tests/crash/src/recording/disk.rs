@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use millrace_runtime::{Buffer, DirEntry, Disk, Env, File, FlushScope, OpenMode, TaskClass, Tasks};
+use millrace_runtime::{Buffer, DirEntry, Disk, Env, File, FlushScope, OpenMode, TaskClass, Tasks, Unwritten};
 
 use super::{Lie, Note};
 use crate::trace::{Change, Content, Event};
@@ -44,6 +44,10 @@ impl<E: Env> Disk for RecordingDisk<E> {
 
     fn buffer(&self, bytes: usize) -> Self::Buffer {
         self.inner.disk().buffer(bytes)
+    }
+
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<Self::Buffer> {
+        self.inner.disk().unwritten_buffer(bytes)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Self::File> {

@@ -1,9 +1,11 @@
 //! Memory for simulated direct I/O, aligned as the real one is.
 
+use std::ptr::NonNull;
+
 use crate::sim::random::hash_bytes;
 use crate::{BLOCK_BYTES, Buffer};
 
-/// A zeroed, block-aligned buffer.
+/// A block-aligned buffer.
 pub struct SimBuffer {
     /// One block longer than needed, so that an aligned start exists.
     memory: Vec<u8>,
@@ -33,6 +35,10 @@ impl Buffer for SimBuffer {
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.start + self.length_bytes]
+    }
+
+    fn memory(&mut self) -> NonNull<[u8]> {
+        NonNull::from(self.as_mut_slice())
     }
 
     fn trim(&mut self, bytes: usize) {
