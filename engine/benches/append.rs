@@ -1,6 +1,6 @@
 //! What an append costs the processor, from the checked batch to the durable ticket, rounds included.
 //!
-//! The disk is the simulator's, in memory: its own work is in the figures, the device's time is not. `one` appends a batch
+//! The disk takes every write at once and forgets it; the executor is the simulator's. `one` appends a batch
 //! and waits for it, so a round carries one batch; `pipelined` appends all before it waits. The log has taken a batch
 //! before, so that the making of its first segment is not in the figures.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
@@ -11,10 +11,11 @@ use std::time::Duration;
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_engine::store::{Store, StoreConfig};
+use millrace_microbench::forgetful::ForgetfulEnv;
 use millrace_microbench::inputs::BatchShape;
 use millrace_microbench::{Benchmarks, Work};
 use millrace_protocol::batch::BatchView;
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{World, WorldConfig};
 use millrace_runtime::{Clock, Env};
 
 const PARTITION: PartitionId = PartitionId { topic: TopicId::from_bytes([1; 16]), partition: 0 };
@@ -23,7 +24,7 @@ const SETTLING: Duration = Duration::from_secs(5);
 
 struct Appending {
     world: World,
-    store: Store<SimEnv>,
+    store: Store<ForgetfulEnv>,
     batch: Vec<u8>,
 }
 
@@ -31,13 +32,15 @@ impl Appending {
     fn new(value_bytes: usize) -> Self {
         let world = World::new(1, WorldConfig::default());
         let config = StoreConfig { journal_bytes: 8 << 20, ..StoreConfig::at(PathBuf::from("/data")) };
-        let store = world.run(async { Store::open(world.env(0), config, |_| true).await.unwrap() });
+        let env = ForgetfulEnv::new(world.env(0));
+        let store = world.run(async { Store::open(env.clone(), config, |_| true).await.unwrap() });
         store.create(PARTITION, LogConfig::default());
         let appending = Self { world, store, batch: BatchShape { record_count: 1, value_bytes }.build() };
         appending.world.run(async {
             appending.append(1).await;
-            appending.world.env(0).clock().sleep(SETTLING).await;
+            env.clock().sleep(SETTLING).await;
         });
+        env.forget();
         appending
     }
 

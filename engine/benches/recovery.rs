@@ -65,7 +65,7 @@ fn main() {
                     let store = Store::open(world.env(0), config, |_| true).await.unwrap();
                     store.recovered().await
                 });
-                assert!(report.damage.is_empty() && report.scanned_bytes > 15 << 20, "{report:?}");
+                assert!(report.damage.is_empty() && report.scanned_bytes > 14 << 20, "{report:?}");
             };
             let name = format!("recovery/batches of {batch_bytes}");
             benchmarks.on_fresh_inputs(&name, Work::bytes(SEGMENT_BYTES), mounted, recover);

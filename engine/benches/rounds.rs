@@ -1,7 +1,8 @@
 //! Group commit: what it costs to bring batches of many logs to the device together, and to find out what a flush is worth.
 //!
 //! Every log has one batch on its way, so a round gathers as many as there are logs. Batches of 1 KiB become pieces of the
-//! journal; those of 64 KiB go to the logs' own segments. The disk is the simulator's.
+//! journal; those of 64 KiB go to the logs' own segments. The disk takes every write at once and forgets it; the executor is
+//! the simulator's.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
 use std::path::PathBuf;
@@ -11,10 +12,11 @@ use millrace_engine::flushes::{Flushes, ShardFlushes, Verdict};
 use millrace_engine::log::config::LogConfig;
 use millrace_engine::model::{LeaderEpoch, PartitionId, TopicId};
 use millrace_engine::store::{Store, StoreConfig};
+use millrace_microbench::forgetful::ForgetfulEnv;
 use millrace_microbench::inputs::BatchShape;
 use millrace_microbench::{Benchmarks, Work};
 use millrace_protocol::batch::BatchView;
-use millrace_runtime::sim::{SimEnv, World, WorldConfig};
+use millrace_runtime::sim::{World, WorldConfig};
 use millrace_runtime::{Clock, Env};
 
 /// Simulated, so it costs nothing: long enough for whatever the first appends have set off.
@@ -23,7 +25,7 @@ const FLUSHES: usize = 1000;
 
 struct Logs {
     world: World,
-    store: Store<SimEnv>,
+    store: Store<ForgetfulEnv>,
     log_count: i32,
     batch: Vec<u8>,
 }
@@ -32,13 +34,15 @@ impl Logs {
     fn new(log_count: i32, value_bytes: usize) -> Self {
         let world = World::new(1, WorldConfig::default());
         let config = StoreConfig { journal_bytes: 8 << 20, ..StoreConfig::at(PathBuf::from("/data")) };
-        let store = world.run(async { Store::open(world.env(0), config, |_| true).await.unwrap() });
+        let env = ForgetfulEnv::new(world.env(0));
+        let store = world.run(async { Store::open(env.clone(), config, |_| true).await.unwrap() });
         (0..log_count).for_each(|number| store.create(partition(number), LogConfig::default()));
         let logs = Self { world, store, log_count, batch: BatchShape { record_count: 1, value_bytes }.build() };
         logs.world.run(async {
             logs.append().await;
-            logs.world.env(0).clock().sleep(SETTLING).await;
+            env.clock().sleep(SETTLING).await;
         });
+        env.forget();
         logs
     }
 

@@ -15,6 +15,7 @@
 //! Must never measure anything itself, and never make the input of a benchmark that is not asked for.
 #![forbid(unsafe_code)]
 
+pub mod forgetful;
 pub mod inputs;
 
 mod arguments;

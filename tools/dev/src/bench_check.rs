@@ -52,7 +52,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     clients::install_valgrind()?;
-    let field = Field { root: repository::root()?, folder: repository::target()?.join("bench-check") };
+    let target = repository::target()?;
+    let field = Field { root: repository::root()?, folder: target.join("bench-check"), target };
     let only = arguments.only.as_deref().unwrap_or_default();
     if arguments.baseline {
         let counts = field.count("head", &arguments.head, only)?;
@@ -75,6 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 struct Field {
     root: PathBuf,
     folder: PathBuf,
+    target: PathBuf,
 }
 
 impl Field {
@@ -95,7 +97,7 @@ impl Field {
         }
         fs::create_dir_all(&profiles).with_context(|| format!("making {}", profiles.display()))?;
         let mut counts = Vec::new();
-        for program in Program::build(&tree, &self.folder.join("build"), PACKAGES)? {
+        for program in Program::build(&tree, &self.target, PACKAGES)? {
             for benchmark in program.benchmarks()? {
                 if benchmark.name.contains(only) {
                     let count = program.count(benchmark, &profiles)?;

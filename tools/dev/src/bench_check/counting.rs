@@ -47,8 +47,8 @@ impl Program {
         for package in packages {
             command.args(["--package", package]);
         }
-        // Profiles name functions by these; a release has them too.
-        command.env("CARGO_PROFILE_BENCH_DEBUG", "line-tables-only").env("CARGO_TARGET_DIR", target);
+        // The repository's own build folder: what is not of the workspace is built once for all.
+        command.env("CARGO_TARGET_DIR", target);
         let output = command.current_dir(tree).stderr(Stdio::inherit()).output().context("running cargo bench")?;
         ensure!(output.status.success(), "building the benches: {}", output.status);
         let messages = String::from_utf8(output.stdout).context("cargo says something that is not UTF-8")?;

@@ -24,7 +24,7 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("engine/", "millrace_engine", &["millrace_runtime", "millrace_protocol::batch"]),
     ("server/protocol/", "millrace_protocol", &[]),
     ("server/", "millrace_server", &["millrace_engine", "millrace_runtime", "millrace_protocol"]),
-    ("bench/micro/", "millrace_microbench", &["millrace_protocol::batch"]),
+    ("bench/micro/", "millrace_microbench", &["millrace_runtime", "millrace_protocol::batch"]),
     (
         "bench/benches/",
         "",
