@@ -1,7 +1,7 @@
 //! `cargo dev bench-check`: the microbenchmarks of two commits, compared by the instructions they execute.
 //!
-//! Times on a machine that others use say little; the number of instructions of the same work repeats to within a
-//! thousandth, mostly to the last one. What it leaves out: caches, branches, and whatever waits.
+//! Times on a machine that others use say little; the number of instructions of the same work repeats to the last one.
+//! What it leaves out: caches, branches, and whatever waits.
 //!
 //! For each commit, in `target/bench-check`:
 //!
@@ -36,15 +36,18 @@ pub(crate) struct Arguments {
     /// The commit to compare with.
     #[arg(default_value = "HEAD~1")]
     base: String,
-    /// The commit that is compared. What is not committed: `$(git stash create)`.
+    /// The commit that is compared; with what is not committed it is `$(git stash create)`.
     #[arg(default_value = "HEAD")]
     head: String,
     /// By how much a benchmark may grow, in percent.
     #[arg(long, default_value_t = 3.0)]
     bound: f64,
     /// Only benchmarks whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
+    #[arg(long, default_value = "", hide_default_value = true)]
+    only: String,
+    /// Build and ask only the bench program of this name, such as `codec`.
+    #[arg(long, default_value = "*", hide_default_value = true)]
+    program: String,
     /// Count the second commit alone and print its figures as the table of docs/TESTING.md.
     #[arg(long)]
     baseline: bool,
@@ -54,15 +57,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     clients::install_valgrind()?;
     let target = repository::target()?;
     let field = Field { root: repository::root()?, folder: target.join("bench-check"), target };
-    let only = arguments.only.as_deref().unwrap_or_default();
     if arguments.baseline {
-        let counts = field.count("head", &arguments.head, only)?;
+        let counts = field.count("head", &arguments.head, arguments)?;
         ensure!(!counts.is_empty(), "nothing to count");
         print!("{}", table::baseline(&counts));
         return Ok(());
     }
-    let base = field.count("base", &arguments.base, only)?;
-    let head = field.count("head", &arguments.head, only)?;
+    let base = field.count("base", &arguments.base, arguments)?;
+    let head = field.count("head", &arguments.head, arguments)?;
     ensure!(!head.is_empty(), "{} has nothing to count", arguments.head);
     let rows = table::compare(&base, &head);
     print!("\n{}", table::comparison(&rows, arguments.bound));
@@ -80,8 +82,8 @@ struct Field {
 }
 
 impl Field {
-    /// Counts the benchmarks of `commit` whose name contains `only`; profiles go to the folder `side`.
-    fn count(&self, side: &str, commit: &str, only: &str) -> anyhow::Result<Vec<Count>> {
+    /// Counts the chosen benchmarks of `commit`; profiles go to the folder `side`.
+    fn count(&self, side: &str, commit: &str, arguments: &Arguments) -> anyhow::Result<Vec<Count>> {
         let id = self.output(&["rev-parse", "--verify", "--quiet", &format!("{commit}^{{commit}}")]);
         let id = id.with_context(|| format!("no commit is called {commit}"))?;
         println!("{side}: {}", self.output(&["log", "-1", "--format=%h %s", &id])?);
@@ -97,9 +99,9 @@ impl Field {
         }
         fs::create_dir_all(&profiles).with_context(|| format!("making {}", profiles.display()))?;
         let mut counts = Vec::new();
-        for program in Program::build(&tree, &self.target, PACKAGES)? {
+        for program in Program::build(&tree, &self.target, PACKAGES, &arguments.program)? {
             for benchmark in program.benchmarks()? {
-                if benchmark.name.contains(only) {
+                if benchmark.name.contains(&arguments.only) {
                     let count = program.count(benchmark, &profiles)?;
                     println!("{side}: {:<48} {:>14}", count.benchmark.name, table::grouped(count.instructions));
                     counts.push(count);

@@ -39,11 +39,11 @@ pub(super) struct Count {
 }
 
 impl Program {
-    /// Builds the bench programs of those of `packages` that the workspace at `tree` has.
-    pub(super) fn build(tree: &Path, target: &Path, packages: &[&str]) -> anyhow::Result<Vec<Program>> {
+    /// Builds the bench programs of `packages` whose name fits `pattern`, in the workspace at `tree`.
+    pub(super) fn build(tree: &Path, target: &Path, packages: &[&str], pattern: &str) -> anyhow::Result<Vec<Program>> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
-        command.args(["bench", "--no-run", "--locked", "--bench", "*", "--message-format=json-render-diagnostics"]);
+        command.args(["bench", "--no-run", "--locked", "--bench", pattern, "--message-format=json-render-diagnostics"]);
         for package in packages {
             command.args(["--package", package]);
         }
