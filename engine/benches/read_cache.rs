@@ -3,43 +3,70 @@
 //! A read from the device is a zeroed buffer here, so `miss` is the cache's own work, one task and the making of 128 KiB.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
-use criterion::{Criterion, Throughput};
 use millrace_engine::read_cache::{CHUNK_BYTES, ChunkExtent, ChunkKey, ReadCache};
+use millrace_microbench::{Benchmarks, Work};
 use millrace_runtime::sim::{SimEnv, World, WorldConfig};
 use millrace_runtime::{Disk, Env};
 
 const CHUNKS: u32 = 256;
 const WHOLE: ChunkExtent = ChunkExtent { needed_bytes: CHUNK_BYTES, readable_bytes: CHUNK_BYTES };
 
-/// Reads [`CHUNKS`] chunks from the `start`th on, jumping about in `0..among`.
-async fn read(env: &SimEnv, cache: &ReadCache<SimEnv>, start: u32, among: u32) {
-    for number in start..start + CHUNKS {
-        let key = ChunkKey { segment: 1, index: number * 97 % among };
-        let env = env.clone();
-        cache.read(key, WHOLE, || async move { Ok(Some(env.disk().buffer(CHUNK_BYTES))) }).await.unwrap();
+struct Cached {
+    world: World,
+    env: SimEnv,
+    cache: ReadCache<SimEnv>,
+    /// The chunk with which the next run begins.
+    start: u32,
+    /// So many chunks are read in turn.
+    among: u32,
+}
+
+impl Cached {
+    fn new(among: u32) -> Self {
+        let world = World::new(1, WorldConfig::default());
+        let env = world.env(0);
+        let cache = ReadCache::new(env.clone(), usize::try_from(CHUNKS).unwrap() * CHUNK_BYTES);
+        let cached = Self { world, env, cache, start: 0, among };
+        cached.world.run(cached.read());
+        cached
+    }
+
+    /// Reads the next [`CHUNKS`] chunks, jumping about, and says how many were not there.
+    fn go_on(&mut self) -> u64 {
+        // Misses take all chunks in turn: what they find was pushed out long ago.
+        self.start = (self.start + CHUNKS) % self.among;
+        let misses_before = self.cache.counters().misses;
+        self.world.run(self.read());
+        self.cache.counters().misses - misses_before
+    }
+
+    async fn read(&self) {
+        for number in self.start..self.start + CHUNKS {
+            let key = ChunkKey { segment: 1, index: number * 97 % self.among };
+            let env = self.env.clone();
+            self.cache.read(key, WHOLE, || async move { Ok(Some(env.disk().buffer(CHUNK_BYTES))) }).await.unwrap();
+        }
     }
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("read cache");
-    group.throughput(Throughput::Elements(u64::from(CHUNKS)));
-    for (name, among) in [("hit", CHUNKS), ("miss", 8 * CHUNKS)] {
-        let world = World::new(1, WorldConfig::default());
-        let env = world.env(0);
-        let cache = ReadCache::new(env.clone(), usize::try_from(CHUNKS).unwrap() * CHUNK_BYTES);
-        world.run(read(&env, &cache, 0, among));
-        let mut start = 0;
-        group.bench_function(name, |bencher| {
-            bencher.iter(|| {
-                // Misses take all chunks in turn: what they find was pushed out long ago.
-                start = (start + CHUNKS) % among;
-                world.run(read(&env, &cache, start, among));
-            });
-        });
-        let counters = cache.counters();
-        assert_eq!(counters.misses > u64::from(CHUNKS), name == "miss", "{counters:?}");
-    }
-    group.finish();
-    criterion.final_summary();
+    Benchmarks::run(|benchmarks| {
+        let work = Work::of(usize::try_from(CHUNKS).unwrap(), "chunk");
+        benchmarks.on_shared_input(
+            "read cache/hit",
+            work,
+            || Cached::new(CHUNKS),
+            |cached| {
+                assert_eq!(cached.go_on(), 0, "every chunk is there");
+            },
+        );
+        benchmarks.on_shared_input(
+            "read cache/miss",
+            work,
+            || Cached::new(8 * CHUNKS),
+            |cached| {
+                assert_eq!(cached.go_on(), u64::from(CHUNKS), "no chunk is there");
+            },
+        );
+    });
 }

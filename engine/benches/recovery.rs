@@ -4,13 +4,14 @@
 //! The disk is the simulator's, in memory: its copying is in the figures, the device's time is not.
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
+use std::cell::LazyCell;
 use std::path::{Path, PathBuf};
 
-use criterion::{BatchSize, Criterion, Throughput};
 use millrace_engine::format::segment_header::SegmentHeader;
 use millrace_engine::model::{Offset, PartitionId, Position, TopicId};
 use millrace_engine::segment::file_name;
 use millrace_engine::store::{Store, StoreConfig};
+use millrace_microbench::{Benchmarks, Work};
 use millrace_protocol::batch::{BatchBuilder, BatchFields, assign_offsets};
 use millrace_runtime::sim::{DiskImage, World, WorldConfig};
 use millrace_runtime::{BLOCK_BYTES, Disk, Env, OpenMode};
@@ -49,29 +50,25 @@ fn image(batch_bytes: usize) -> DiskImage {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("recovery");
-    group.sample_size(20).throughput(Throughput::Bytes(u64::try_from(SEGMENT_BYTES).unwrap()));
-    for batch_bytes in [200, 1000, 16_000, 1 << 20] {
-        let image = image(batch_bytes);
-        group.bench_function(format!("batches of {batch_bytes}"), |bencher| {
+    Benchmarks::run(|benchmarks| {
+        for batch_bytes in [200, 1000, 16_000, 1 << 20] {
+            // Made at most once, and only for those who ask for it.
+            let image = LazyCell::new(|| image(batch_bytes));
             let mounted = || {
                 let world = World::new(1, WorldConfig::default());
                 world.machine(0).mount(&image);
                 world
             };
-            let recover = |world: World| {
+            let recover = |world: &mut World| {
                 let config = StoreConfig { journal_bytes: 256 << 10, ..StoreConfig::at(PathBuf::from("/data")) };
                 let report = world.run(async {
                     let store = Store::open(world.env(0), config, |_| true).await.unwrap();
                     store.recovered().await
                 });
-                assert!(report.damage.is_empty() && report.scanned_bytes > 15 << 20, "{report:?}");
-                world
+                assert!(report.damage.is_empty() && report.scanned_bytes > 14 << 20, "{report:?}");
             };
-            bencher.iter_batched(mounted, recover, BatchSize::PerIteration);
-        });
-    }
-    group.finish();
-    criterion.final_summary();
+            let name = format!("recovery/batches of {batch_bytes}");
+            benchmarks.on_fresh_inputs(&name, Work::bytes(SEGMENT_BYTES), mounted, recover);
+        }
+    });
 }

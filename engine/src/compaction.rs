@@ -51,6 +51,7 @@ mod tests;
 
 pub use cleaner::Cleaner;
 pub use indexer::{Indexed, Indexer};
+pub use key_map::{Full, KeyMap};
 pub use window::{Cleaned, Damage, DamageReason, Unread, UnreadReason};
 
 use std::collections::BTreeMap;

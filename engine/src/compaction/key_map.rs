@@ -18,7 +18,7 @@ use siphasher::sip128::SipHasher24;
 use crate::model::Offset;
 
 /// The newest offset of each key.
-pub(super) struct KeyMap {
+pub struct KeyMap {
     hasher: SipHasher24,
     /// Invariant: at least two, of which at least one is free.
     slots: Vec<Slot>,
@@ -33,11 +33,11 @@ pub(super) const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// A key is new and there is no room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub struct Full;
 
 impl KeyMap {
     /// A map of at most `bytes_max` bytes, or of the 48 that one key takes, for at most `keys_expected_max` keys.
-    pub(super) fn new(hash_key: [u64; 2], bytes_max: usize, keys_expected_max: u64) -> Self {
+    pub fn new(hash_key: [u64; 2], bytes_max: usize, keys_expected_max: u64) -> Self {
         let slots_wanted = usize::try_from(keys_expected_max).unwrap_or(usize::MAX).saturating_add(1);
         let slots_wanted = slots_wanted.saturating_add(slots_wanted / 7);
         let slot_count = (bytes_max / SLOT_BYTES).min(slots_wanted).max(2);
@@ -47,7 +47,7 @@ impl KeyMap {
     }
 
     /// Remembers that `key` occurs at `offset`.
-    pub(super) fn note(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
+    pub fn note(&mut self, key: &[u8], offset: Offset) -> Result<(), Full> {
         let end = offset.get().cast_unsigned() + 1;
         let (index, hash) = self.find_slot(key);
         let [_, _, known_end] = &mut self.slots[index];
@@ -64,14 +64,14 @@ impl KeyMap {
     }
 
     /// Whether a newer record with this key is known than the one at `offset`.
-    pub(super) fn is_outdated(&self, key: &[u8], offset: Offset) -> bool {
+    pub fn is_outdated(&self, key: &[u8], offset: Offset) -> bool {
         let (index, _) = self.find_slot(key);
         let [_, _, end] = self.slots[index];
         end > offset.get().cast_unsigned() + 1
     }
 
     /// How many keys are remembered.
-    pub(super) fn key_count(&self) -> usize {
+    pub fn key_count(&self) -> usize {
         self.key_count
     }
 

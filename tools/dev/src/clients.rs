@@ -1,5 +1,5 @@
 //! What the tests need beside Rust: for tests/compat and tests/crash foreign clients, the real data they publish and a
-//! small disk, for tests/fuzz a C++ compiler.
+//! small disk, for tests/fuzz a C++ compiler, for the microbenchmarks valgrind.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
 //! `target/compat` and is bound to files in tests/compat/clients, whose copy lies beside what was installed as the mark of a
@@ -29,6 +29,9 @@ const PACKAGES: &[(&[&str], &str)] = &[
 /// The same for what the fuzzer is built with.
 const COMPILER: &[(&[&str], &str)] = &[(&["c++", "--version"], "g++")];
 
+/// The same for what counts instructions.
+const COUNTER: &[(&[&str], &str)] = &[(&["valgrind", "--version"], "valgrind")];
+
 /// Where the foreign clients are described, and where they go.
 struct Places<'a> {
     root: &'a Path,
@@ -51,6 +54,11 @@ pub(crate) fn install(root: &Path, target: &Path) -> anyhow::Result<()> {
 /// Installs a C++ compiler if there is none.
 pub(crate) fn install_compiler() -> anyhow::Result<()> {
     install_packages(COMPILER)
+}
+
+/// Installs valgrind if it is missing.
+pub(crate) fn install_valgrind() -> anyhow::Result<()> {
+    install_packages(COUNTER)
 }
 
 fn install_packages(packages: &[(&[&str], &str)]) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! Owns only the dispatch; every task lives in a module of its name.
 #![forbid(unsafe_code)]
 
+mod bench_check;
 mod beside;
 mod ci;
 mod clients;
@@ -30,6 +31,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Compare two commits by the instructions that their microbenchmarks execute.
+    BenchCheck(bench_check::Arguments),
     /// Measure Millrace beside a real Apache Kafka.
     BesideKafka(beside::Arguments),
     /// Write the generated part of millrace-protocol from the message schemas.
@@ -56,6 +59,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
+        Task::BenchCheck(arguments) => bench_check::run(&arguments),
         Task::BesideKafka(arguments) => beside::run(&arguments),
         Task::Ci(arguments) => ci::run(&arguments),
         Task::Codegen(arguments) => codegen::run(&arguments),

@@ -16,9 +16,20 @@ const TABLES: &str = "tools/dev/src/tidy/arrows.rs";
 /// Folder, the crate's own name, the crates it may use. The longest folder that fits a path counts.
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("engine/runtime/", "millrace_runtime", &[]),
+    (
+        "engine/benches/",
+        "",
+        &["millrace_engine", "millrace_microbench", "millrace_runtime", "millrace_protocol::batch"],
+    ),
     ("engine/", "millrace_engine", &["millrace_runtime", "millrace_protocol::batch"]),
     ("server/protocol/", "millrace_protocol", &[]),
     ("server/", "millrace_server", &["millrace_engine", "millrace_runtime", "millrace_protocol"]),
+    ("bench/micro/", "millrace_microbench", &["millrace_runtime", "millrace_protocol::batch"]),
+    (
+        "bench/benches/",
+        "",
+        &["millrace_microbench", "millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"],
+    ),
     ("bench/", "millrace_bench", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
     ("tools/dev/", "millrace_dev", &[]),
     ("tools/", "millrace_tools", &["millrace_server", "millrace_engine", "millrace_runtime", "millrace_protocol"]),
