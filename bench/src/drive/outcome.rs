@@ -1,0 +1,82 @@
+//! What the shards of a run saw, added up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::plan::{Check, Plan};
+use crate::check::{Findings, Place, compare_ends};
+use crate::measured::{ProcessUse, Series};
+
+/// What one shard, or all of them, saw.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) sent: Option<Series>,
+    pub(crate) read: Option<Series>,
+    /// How many records of each partition and producer were acknowledged.
+    pub(crate) acknowledged: BTreeMap<(Place, u64), u64>,
+    /// How many records of each partition and producer every consumer read.
+    pub(crate) consumed: BTreeMap<usize, BTreeMap<(Place, u64), u64>>,
+    /// Time spent in checks: processor time, but for interruptions.
+    pub(crate) check_time: Duration,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) findings: Findings,
+    pub(crate) client: ProcessUse,
+    pub(crate) broker: Option<ProcessUse>,
+    pub(crate) elapsed: Duration,
+    /// When measuring began.
+    pub(crate) start_unix_ms: u64,
+}
+
+/// One answered batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// Since measuring began; before that, zero.
+    pub(crate) since_start: Duration,
+    pub(crate) latency: Duration,
+    pub(crate) place: Place,
+    pub(crate) base_offset: i64,
+    pub(crate) bytes: u64,
+}
+
+impl Outcome {
+    /// Nothing yet.
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            sent: plan.sending.as_ref().map(|sending| Series::new(&sending.series)),
+            read: plan.reading.as_ref().map(|reading| Series::new(&reading.series)),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what another shard saw.
+    pub(super) fn merge(&mut self, other: Self) {
+        merge_series(&mut self.sent, other.sent);
+        merge_series(&mut self.read, other.read);
+        self.acknowledged.extend(other.acknowledged);
+        for (consumer, ends) in other.consumed {
+            self.consumed.entry(consumer).or_default().extend(ends);
+        }
+        self.check_time += other.check_time;
+        self.samples.extend(other.samples);
+        self.findings.merge(other.findings);
+    }
+
+    /// Looks for every acknowledged record among those that each consumer read.
+    pub(super) fn compare(&mut self, plan: &Plan) {
+        let follows = plan.reading.as_ref().is_some_and(|reading| reading.follows_senders);
+        if !follows || plan.check == Check::None {
+            return;
+        }
+        for consumed in self.consumed.values() {
+            compare_ends(&self.acknowledged, consumed, &mut self.findings);
+        }
+    }
+}
+
+fn merge_series(ours: &mut Option<Series>, theirs: Option<Series>) {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => ours.merge(theirs),
+        (ours @ None, theirs) => *ours = theirs,
+        (Some(_), None) => {}
+    }
+}

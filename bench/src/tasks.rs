@@ -1,0 +1,53 @@
+//! The subcommands that load a broker. Each turns its options into plans, has them driven, and hands over what came of it.
+
+pub(crate) mod consume;
+pub(crate) mod produce;
+
+use crate::drive;
+use crate::drive::Outcome;
+use crate::drive::plan::Plan;
+use crate::measured::{Measured, Series};
+use crate::options::{TargetOptions, setting};
+use crate::report::ReportOptions;
+use crate::stop::Stop;
+
+/// What a subcommand has besides its options.
+pub(crate) struct Session<'a> {
+    pub(crate) stop: &'a Stop,
+    pub(crate) report: &'a ReportOptions,
+}
+
+impl Session<'_> {
+    /// Has a plan carried out, and shows how it goes on.
+    pub(crate) fn drive(&self, plan: Plan) -> anyhow::Result<Outcome> {
+        let mut progress = self.report.progress(plan.span.total());
+        let outcome = drive::run(plan, self.stop, &mut progress);
+        progress.finish();
+        outcome
+    }
+}
+
+/// What a run found out, for reports.
+pub(crate) fn measured(
+    task: &str,
+    target: &TargetOptions,
+    settings: impl IntoIterator<Item = (String, String)>,
+    outcome: Outcome,
+) -> Measured {
+    let mut settings: Vec<_> = target.settings().into_iter().chain(settings).collect();
+    let share = outcome.check_time.as_secs_f64() / outcome.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    let cost = format!("{:.3} CPU s in all, {:.1} % of a core", outcome.check_time.as_secs_f64(), 100.0 * share);
+    settings.push(setting("cost of checks", cost));
+    let series: Vec<Series> = outcome.sent.into_iter().chain(outcome.read).collect();
+    Measured {
+        task: task.to_owned(),
+        target: target.bootstrap.clone(),
+        settings,
+        start_unix_ms: outcome.start_unix_ms,
+        elapsed: outcome.elapsed,
+        series,
+        broker: outcome.broker,
+        client: outcome.client,
+        findings: outcome.findings.into_sentences(),
+    }
+}

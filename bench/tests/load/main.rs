@@ -1,0 +1,113 @@
+//! `millbench` against a broker of a few lines: what is sent arrives, and what goes wrong is noticed.
+#![expect(clippy::unwrap_used, reason = "an unwrap of a test is an assertion")]
+#![expect(clippy::disallowed_types, reason = "a broker of the test's own, without shards")]
+
+mod broker;
+
+use std::process::{Command, Output};
+
+use broker::{Fault, Shared};
+
+const TOPIC: &str = "load";
+
+fn millbench(task: &str, address: &str, rest: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_millbench"))
+        .args([task, "--bootstrap", address, "--topic", TOPIC, "--json", "-"])
+        .args(rest)
+        .output()
+        .unwrap()
+}
+
+/// Runs a task that must succeed and gives its results as JSON.
+fn results(task: &str, address: &str, rest: &[&str]) -> String {
+    let output = millbench(task, address, rest);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{task}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Runs a task that must fail and gives what it says about it.
+fn complaint(task: &str, address: &str, rest: &[&str]) -> String {
+    let output = millbench(task, address, rest);
+    assert!(!output.status.success(), "{task} noticed nothing: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn kept_bytes(state: &Shared) -> usize {
+    state.lock().unwrap().logs.iter().flatten().map(|(.., bytes)| bytes.len()).sum()
+}
+
+const SMALL: [&str; 4] = ["--record-bytes", "100", "--batch-bytes", "10000"];
+
+#[test]
+fn what_was_produced_is_consumed_to_the_last_byte() {
+    let (address, state) = broker::start(2);
+    let pid = std::process::id().to_string();
+    let size = ["--bytes", "1M", "--connections", "3", "--broker-pid", &pid, "--check", "crc"];
+    let produced = results("produce", &address, &[&SMALL[..], &size].concat());
+    let kept = kept_bytes(&state);
+    assert!((1_000_000..(1 << 20) + 10_000).contains(&kept), "{kept}");
+    assert!(state.lock().unwrap().logs.iter().all(|log| log.len() > 40), "both partitions are used");
+    assert!(produced.contains(&format!("\"bytes\": {kept}")), "{produced}");
+
+    for more in [&["--check", "none"][..], &["--check", "headers"], &["--check", "crc", "--consumer-connections", "2"]]
+    {
+        let consumed = results("consume", &address, more);
+        assert!(consumed.contains(&format!("\"bytes\": {kept}")), "{consumed}");
+    }
+    let twice = results("consume", &address, &["--consumers", "2"]);
+    assert!(twice.contains(&format!("\"bytes\": {}", 2 * kept)), "{twice}");
+}
+
+#[test]
+fn every_way_to_send_makes_batches_that_a_broker_takes() {
+    let keyed = ["--keys", "zipf:10", "--record-bytes", "40-90", "--batch-bytes", "2000"];
+    let ways: [&[&str]; 8] = [
+        &["--idempotence"],
+        &["--compression", "lz4", "--check", "crc"],
+        &["--compression", "zstd"],
+        &["--acks", "1", "--in-flight", "1"],
+        &["--check", "none", "--threads", "2", "--connections", "2"],
+        &["--partitions", "7", "--batches-per-request", "3"],
+        &["--record-bytes", "10", "--check", "crc"],
+        &["--acks", "0"],
+    ];
+    for way in ways {
+        let (address, state) = broker::start(2);
+        let has_size = way.contains(&"--record-bytes");
+        let keyed = if has_size { &keyed[..2] } else { &keyed[..] };
+        results("produce", &address, &[keyed, way, &["--bytes", "40K"]].concat());
+        assert!(kept_bytes(&state) > 2000, "{way:?}");
+        if !way.contains(&"0") {
+            results("consume", &address, &["--check", "crc"]);
+        }
+        assert_eq!(state.lock().unwrap().logs.len(), if way.contains(&"7") { 7 } else { 2 });
+    }
+}
+
+#[test]
+fn a_broker_that_goes_wrong_is_noticed_by_the_producer() {
+    for (fault, expected) in [(Fault::Refuse, "KAFKA_STORAGE_ERROR"), (Fault::Overlap, "was given where")] {
+        let (address, state) = broker::start(2);
+        state.lock().unwrap().fault = Some((3, fault));
+        let complaint = complaint("produce", &address, &[&SMALL[..], &["--bytes", "200K"]].concat());
+        assert!(complaint.contains(expected), "{fault:?}: {complaint}");
+    }
+}
+
+#[test]
+fn a_broker_that_goes_wrong_is_noticed_by_the_consumer() {
+    let faults = [
+        (Fault::Lose, "are missing"),
+        (Fault::Repeat, "came again"),
+        (Fault::Swap, "are missing"),
+        (Fault::Damage, "checksum"),
+    ];
+    for (fault, expected) in faults {
+        let (address, state) = broker::start(1);
+        state.lock().unwrap().fault = Some((3, fault));
+        results("produce", &address, &[&SMALL[..], &["--bytes", "200K"]].concat());
+        let complaint = complaint("consume", &address, &["--check", "crc"]);
+        assert!(complaint.contains(expected), "{fault:?}: {complaint}");
+    }
+}
