@@ -47,6 +47,12 @@ enum Task {
     Produce(Load<tasks::produce::Arguments>),
     /// Read topics from their start to where they end now, or what comes from now on.
     Consume(Load<tasks::consume::Arguments>),
+    /// Send records at given times and measure how long each takes until it is acknowledged.
+    Latency(Load<tasks::latency::Arguments>),
+    /// Send records at given times and measure how long each takes until it is consumed.
+    EndToEnd(Load<tasks::mixed::Arguments>),
+    /// Send and consume at once.
+    Mixed(Load<tasks::mixed::Arguments>),
 }
 
 /// A subcommand that loads a broker and reports what came of it.
@@ -72,6 +78,9 @@ fn main() -> ExitCode {
         Task::CommitPath(arguments) => commit_path::run(&arguments),
         Task::Produce(load) => load.run(tasks::produce::run),
         Task::Consume(load) => load.run(tasks::consume::run),
+        Task::Latency(load) => load.run(tasks::latency::run),
+        Task::EndToEnd(load) => load.run(tasks::mixed::run_end_to_end),
+        Task::Mixed(load) => load.run(tasks::mixed::run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -294,6 +294,7 @@ impl ReadOptions {
             ends: None,
             repeats: false,
             follows_senders: false,
+            is_compared: false,
             timing: Timing::Requests,
         })
     }

@@ -1,6 +1,8 @@
 //! The subcommands that load a broker. Each turns its options into plans, has them driven, and hands over what came of it.
 
 pub(crate) mod consume;
+pub(crate) mod latency;
+pub(crate) mod mixed;
 pub(crate) mod produce;
 
 use crate::drive;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::plan::{Check, Plan};
+use super::plan::Plan;
 use crate::check::{Findings, Place, compare_ends};
 use crate::measured::{ProcessUse, Series};
 
@@ -63,8 +63,7 @@ impl Outcome {
 
     /// Looks for every acknowledged record among those that each consumer read.
     pub(super) fn compare(&mut self, plan: &Plan) {
-        let follows = plan.reading.as_ref().is_some_and(|reading| reading.follows_senders);
-        if !follows || plan.check == Check::None {
+        if !plan.reading.as_ref().is_some_and(|reading| reading.is_compared) {
             return;
         }
         for consumed in self.consumed.values() {

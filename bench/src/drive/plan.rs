@@ -102,6 +102,8 @@ pub(crate) struct ReadPlan {
     pub(crate) repeats: bool,
     /// Whether reading ends where the logs do once all has been sent.
     pub(crate) follows_senders: bool,
+    /// Whether every acknowledged record must be among what each consumer read.
+    pub(crate) is_compared: bool,
     pub(crate) timing: Timing,
 }
 

@@ -393,9 +393,10 @@ impl<E: Env> Both<E> {
         let now = self.shard.env.clock().now();
         let mut answers = self.answers.borrow_mut();
         let accepted_count = u64_of(pending.batch_count.saturating_sub(refused_count));
+        let record_count = u64::from(pending.record_count) * accepted_count;
         let counts = Counts {
             request_count: 1,
-            record_count: u64::from(pending.record_count) * accepted_count,
+            record_count,
             bytes: pending.bytes / u64_of(pending.batch_count) * accepted_count,
             error_count: u64_of(refused_count),
         };
@@ -406,15 +407,13 @@ impl<E: Env> Both<E> {
             }
             return now;
         }
-        // A batch of an open loop is taken in whole or not at all, by its first record.
-        if window.holds(self.due(pending, 0, window)) {
-            for record in 0..u64::from(pending.record_count) {
-                let latency = now - self.due(pending, record, window);
-                answers.series.take(
-                    window.place_of(now),
-                    latency,
-                    if record == 0 { counts } else { Counts::default() },
-                );
+        // Each record counts by its own time; its request and its batch come with the first one.
+        let mut counts = Counts { record_count: 1.min(record_count), ..counts };
+        for record in 0..u64::from(pending.record_count) {
+            let due = self.due(pending, record, window);
+            if window.holds(due) {
+                answers.series.take(window.place_of(now), now - due, counts);
+                counts = Counts { record_count: counts.record_count, ..Counts::default() };
             }
         }
         now

@@ -60,6 +60,14 @@ impl Values {
         }
     }
 
+    /// Bytes of the smallest value that is made up; nothing for real ones, whose bytes are not ours to write over.
+    pub(crate) const fn bytes_min(&self) -> Option<usize> {
+        match self {
+            Self::Made(size) => Some(size.bytes_min),
+            Self::Lines(_) => None,
+        }
+    }
+
     /// The value of record number `index`.
     pub(crate) fn value(&self, index: usize, random: &mut impl Rng) -> Vec<u8> {
         match self {

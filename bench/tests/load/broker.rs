@@ -165,11 +165,13 @@ fn answer_fetch(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Wr
             let log = state.log(asked.partition);
             let mut records = Vec::new();
             for (_, _, bytes) in log.iter().filter(|(_, end, _)| *end > asked.fetch_offset).take(3) {
+                let is_first = records.is_empty();
                 records.extend_from_slice(bytes);
-            }
-            // Cut off in the middle of the last batch, as a broker at its limit may.
-            if log.last().is_some_and(|(base, ..)| asked.fetch_offset < *base) {
-                records.truncate(records.len() - 10);
+                // Cut off in the middle of a batch, as a broker at its limit may.
+                if !is_first && !bytes.is_empty() {
+                    records.truncate(records.len() - 10);
+                    break;
+                }
             }
             (asked.partition, records)
         })

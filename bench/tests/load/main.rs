@@ -111,3 +111,36 @@ fn a_broker_that_goes_wrong_is_noticed_by_the_consumer() {
         assert!(complaint.contains(expected), "{fault:?}: {complaint}");
     }
 }
+
+const SHORT: [&str; 4] = ["--warm-up", "50ms", "--duration", "300ms"];
+
+#[test]
+fn open_loops_send_what_is_due_and_consumers_find_all_of_it() {
+    let (address, _) = broker::start(2);
+    for linger in ["0", "5ms"] {
+        let text = results("latency", &address, &[&SHORT[..], &["--rate", "2000", "--linger", linger]].concat());
+        // 300 ms at 2000 records per second, whenever they were really sent.
+        assert!(text.contains("\"record_count\": 600,"), "{text}");
+    }
+    for check in ["none", "headers", "crc"] {
+        let text = results("mixed", &address, &[&SHORT[..], &["--check", check, "--consumers", "2"]].concat());
+        assert!(text.contains("\"produce\"") && text.contains("\"consume\""), "{text}");
+    }
+    for more in [&["--linger", "2ms"][..], &["--compression", "lz4"]] {
+        let text = results("end-to-end", &address, &[&SHORT[..], more].concat());
+        assert!(text.contains("\"end-to-end\""), "{text}");
+    }
+}
+
+#[test]
+fn an_acknowledged_record_that_no_consumer_got_is_noticed() {
+    for fault in [Fault::Lose, Fault::Overlap] {
+        for task in ["mixed", "end-to-end"] {
+            let (address, state) = broker::start(1);
+            state.lock().unwrap().fault = Some((20, fault));
+            let more = ["--record-bytes", "100", "--batch-bytes", "1000"];
+            let complaint = complaint(task, &address, &[&SHORT[..], &more[..]].concat());
+            assert!(complaint.contains("partition 0"), "{task}, {fault:?}: {complaint}");
+        }
+    }
+}
