@@ -10,6 +10,13 @@ pub(crate) struct Place {
     pub(crate) partition: i32,
 }
 
+impl Place {
+    /// The same partition of the topic that is `count` places behind its own.
+    pub(crate) const fn of_later_topic(self, count: usize) -> Self {
+        Self { topic_index: self.topic_index + count, ..self }
+    }
+}
+
 /// What is wrong, one sentence each. Keeps the first of them and counts the rest.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {

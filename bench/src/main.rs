@@ -7,8 +7,8 @@ mod check;
 mod client;
 mod commit_path;
 mod cpu;
+mod descriptors;
 mod drive;
-#[cfg_attr(not(test), expect(dead_code, reason = "its quantiles are compared next"))]
 mod measured;
 mod numbers;
 mod options;
@@ -53,6 +53,10 @@ enum Task {
     EndToEnd(Load<tasks::mixed::Arguments>),
     /// Send and consume at once.
     Mixed(Load<tasks::mixed::Arguments>),
+    /// Open many connections that do next to nothing, and measure what they cost.
+    Connections(Load<tasks::connections::Arguments>),
+    /// Measure producers with and without a scan of old records beside them.
+    ColdRead(Load<tasks::cold_read::Arguments>),
 }
 
 /// A subcommand that loads a broker and reports what came of it.
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         Task::Latency(load) => load.run(tasks::latency::run),
         Task::EndToEnd(load) => load.run(tasks::mixed::run_end_to_end),
         Task::Mixed(load) => load.run(tasks::mixed::run),
+        Task::Connections(load) => load.run(tasks::connections::run),
+        Task::ColdRead(load) => load.run(tasks::cold_read::run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

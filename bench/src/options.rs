@@ -284,6 +284,7 @@ impl ReadOptions {
         };
         Ok(ReadPlan {
             series: series.to_owned(),
+            leaders: leaders.to_vec(),
             consumer_count: self.consumers,
             connection_count: self.consumer_connections,
             fetch_bytes: i32::try_from(self.fetch_bytes).context("--fetch-bytes")?,

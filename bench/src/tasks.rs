@@ -1,5 +1,7 @@
 //! The subcommands that load a broker. Each turns its options into plans, has them driven, and hands over what came of it.
 
+pub(crate) mod cold_read;
+pub(crate) mod connections;
 pub(crate) mod consume;
 pub(crate) mod latency;
 pub(crate) mod mixed;
@@ -27,6 +29,14 @@ impl Session<'_> {
         progress.finish();
         outcome
     }
+}
+
+/// Adds what was measured later in the same run: its seconds come behind those before.
+pub(crate) fn append(series: &mut Series, later: Option<Series>) {
+    let Some(later) = later else { return };
+    series.latency.add(later.latency).expect("all histograms of a whole run have the same bounds");
+    series.counts.add(later.counts);
+    series.seconds.extend(later.seconds);
 }
 
 /// What a run found out, for reports.

@@ -207,6 +207,12 @@ pub(crate) fn resolve(host: &str, port: u16) -> anyhow::Result<SocketAddr> {
     addresses.next().with_context(|| format!("{host} has no address"))
 }
 
+/// The address of `HOST:PORT`.
+pub(crate) fn resolve_address(text: &str) -> anyhow::Result<SocketAddr> {
+    let (host, port) = text.rsplit_once(':').with_context(|| format!("{text}: HOST:PORT"))?;
+    resolve(host, port.parse().with_context(|| format!("the port of {text}"))?)
+}
+
 /// The error with this code.
 pub(crate) fn error_of(code: i16) -> anyhow::Result<ErrorCode> {
     ErrorCode::from_code(code).with_context(|| format!("the broker answers with the unknown error {code}"))

@@ -61,6 +61,21 @@ impl Outcome {
         self.findings.merge(other.findings);
     }
 
+    /// Adds a run that came after this one.
+    pub(crate) fn follow(&mut self, later: Self) {
+        if self.elapsed.is_zero() {
+            self.start_unix_ms = later.start_unix_ms;
+        }
+        self.elapsed += later.elapsed;
+        self.check_time += later.check_time;
+        self.findings.merge(later.findings);
+        self.client = sum(self.client, later.client);
+        self.broker = match (self.broker, later.broker) {
+            (Some(ours), Some(theirs)) => Some(sum(ours, theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
+    }
+
     /// Looks for every acknowledged record among those that each consumer read.
     pub(super) fn compare(&mut self, plan: &Plan) {
         if !plan.reading.as_ref().is_some_and(|reading| reading.is_compared) {
@@ -69,6 +84,13 @@ impl Outcome {
         for consumed in self.consumed.values() {
             compare_ends(&self.acknowledged, consumed, &mut self.findings);
         }
+    }
+}
+
+fn sum(ours: ProcessUse, theirs: ProcessUse) -> ProcessUse {
+    ProcessUse {
+        cpu: ours.cpu + theirs.cpu,
+        resident_bytes_max: ours.resident_bytes_max.max(theirs.resident_bytes_max),
     }
 }
 

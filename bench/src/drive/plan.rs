@@ -84,6 +84,8 @@ pub(crate) struct SendPlan {
 pub(crate) struct ReadPlan {
     /// What its series is called.
     pub(crate) series: String,
+    /// Of what is read; not always of what is sent to.
+    pub(crate) leaders: Vec<Leader>,
     /// Each reads everything.
     pub(crate) consumer_count: usize,
     /// Of one consumer. Its partitions are dealt out among them.
@@ -150,8 +152,8 @@ impl Plan {
         let Some(reading) = &self.reading else { return Vec::new() };
         let mut seats = Vec::new();
         for consumer in 0..reading.consumer_count {
-            for leader in &self.leaders {
-                let count = reading.connection_count.div_ceil(self.leaders.len()).min(leader.places.len());
+            for leader in &reading.leaders {
+                let count = reading.connection_count.div_ceil(reading.leaders.len()).min(leader.places.len());
                 for index in 0..count {
                     let places = leader.places.iter().copied().skip(index).step_by(count).collect();
                     seats.push(ReadSeat { consumer, leader, places });

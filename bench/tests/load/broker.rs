@@ -1,5 +1,6 @@
 //! A broker of a few lines, which keeps batches in memory, and can be told to go wrong.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -45,11 +46,12 @@ pub(crate) enum Fault {
 }
 
 pub(crate) struct State {
-    pub(crate) logs: Vec<Log>,
-    pub(crate) topic: String,
+    /// Of each topic, by partition.
+    pub(crate) logs: BTreeMap<String, Vec<Log>>,
     /// What happens to the batch with this number in partition 0, counted from 0.
     pub(crate) fault: Option<(usize, Fault)>,
     pub(crate) acks: Vec<i16>,
+    partition_count: usize,
     port: i32,
     next_producer_id: i64,
     appended_count: usize,
@@ -63,8 +65,8 @@ pub(crate) fn start(partition_count: usize) -> (String, Shared) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let state = State {
-        logs: vec![Log::new(); partition_count],
-        topic: String::new(),
+        logs: BTreeMap::new(),
+        partition_count,
         fault: None,
         acks: Vec::new(),
         port: i32::from(address.port()),
@@ -128,14 +130,15 @@ fn answer(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, 
         ApiKey::Produce => answer_produce(head, reader, writer, state),
         ApiKey::ListOffsets => {
             let request = ListOffsetsRequest::decode(reader, version).unwrap();
+            let name = request.topics[0].name;
             let partitions = request.topics[0].partitions.iter().map(|asked| {
-                let end = state.log(asked.partition_index).last().map_or(0, |last| last.1);
+                let end = state.log(name, asked.partition_index).last().map_or(0, |last| last.1);
                 let offset = if asked.timestamp == -2 { 0 } else { end };
                 let partition_index = asked.partition_index;
                 ListOffsetsPartitionResponse { partition_index, offset, ..ListOffsetsPartitionResponse::default() }
             });
             let partitions = partitions.collect();
-            let topics = vec![ListOffsetsTopicResponse { name: &state.topic, partitions }];
+            let topics = vec![ListOffsetsTopicResponse { name, partitions }];
             encode_response(writer, version, id, &ListOffsetsResponse { throttle_time_ms: 0, topics }).unwrap();
         }
         ApiKey::Fetch => answer_fetch(head, reader, writer, state),
@@ -146,23 +149,23 @@ fn answer(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, 
 fn answer_produce(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, state: &mut State) {
     let request = ProduceRequest::decode(reader, head.version).unwrap();
     state.acks.push(request.acks);
-    let data = &request.topic_data[0].partition_data;
-    let partition_responses = data.iter().map(|data| state.append(data.index, data.records.unwrap())).collect();
+    let (name, data) = (request.topic_data[0].name, &request.topic_data[0].partition_data);
+    let partition_responses = data.iter().map(|data| state.append(name, data.index, data.records.unwrap())).collect();
     if request.acks == 0 {
         return;
     }
-    let topic = TopicProduceResponse { name: &state.topic, partition_responses, ..TopicProduceResponse::default() };
+    let topic = TopicProduceResponse { name, partition_responses, ..TopicProduceResponse::default() };
     let response = ProduceResponse { responses: vec![topic], ..ProduceResponse::default() };
     encode_response(writer, head.version, head.correlation_id, &response).unwrap();
 }
 
 fn answer_fetch(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, state: &State) {
     let request = FetchRequest::decode(reader, head.version).unwrap();
-    let asked = &request.topics[0].partitions;
+    let (topic, asked) = (request.topics[0].topic, &request.topics[0].partitions);
     let held: Vec<_> = asked
         .iter()
         .map(|asked| {
-            let log = state.log(asked.partition);
+            let log = state.log(topic, asked.partition);
             let mut records = Vec::new();
             for (_, _, bytes) in log.iter().filter(|(_, end, _)| *end > asked.fetch_offset).take(3) {
                 let is_first = records.is_empty();
@@ -182,46 +185,42 @@ fn answer_fetch(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Wr
         ..PartitionData::default()
     });
     let partitions = partitions.collect();
-    let topic = FetchableTopicResponse { topic: &state.topic, partitions, ..FetchableTopicResponse::default() };
+    let topic = FetchableTopicResponse { topic, partitions, ..FetchableTopicResponse::default() };
     let response = FetchResponse { responses: vec![topic], ..FetchResponse::default() };
     encode_response(writer, head.version, head.correlation_id, &response).unwrap();
 }
 
 impl State {
-    fn log(&self, partition: i32) -> &Log {
-        &self.logs[usize::try_from(partition).unwrap()]
+    fn log(&self, topic: &str, partition: i32) -> &Log {
+        &self.logs[topic][usize::try_from(partition).unwrap()]
     }
 
     fn create(&mut self, name: &str, partition_count: i32) {
-        if self.topic.is_empty() {
-            name.clone_into(&mut self.topic);
-            if let Ok(count) = usize::try_from(partition_count) {
-                self.logs = vec![Log::new(); count];
-            }
-        }
+        let count = usize::try_from(partition_count).unwrap_or(self.partition_count);
+        self.logs.entry(name.to_owned()).or_insert_with(|| vec![Log::new(); count]);
     }
 
     fn describe<'a>(&self, name: Option<&'a str>) -> MetadataResponseTopic<'a> {
-        if name != Some(&self.topic) {
+        let Some(logs) = name.and_then(|name| self.logs.get(name)) else {
             let error_code = ErrorCode::UnknownTopicOrPartition.code();
             return MetadataResponseTopic { name, error_code, ..MetadataResponseTopic::default() };
-        }
+        };
         let partition = |index| MetadataResponsePartition {
             partition_index: i32::try_from(index).unwrap(),
             leader_id: 1,
             ..MetadataResponsePartition::default()
         };
-        let partitions = (0..self.logs.len()).map(partition).collect();
+        let partitions = (0..logs.len()).map(partition).collect();
         MetadataResponseTopic { name, partitions, ..MetadataResponseTopic::default() }
     }
 
-    fn append(&mut self, index: i32, records: &[u8]) -> PartitionProduceResponse<'static> {
+    fn append(&mut self, topic: &str, index: i32, records: &[u8]) -> PartitionProduceResponse<'static> {
         let batch = BatchView::parse_produced(records).unwrap();
         let count = i64::from(batch.header().record_count.get());
         let partition = usize::try_from(index).unwrap();
         let fault = self.fault.filter(|(number, _)| partition == 0 && *number == self.appended_count);
         self.appended_count += usize::from(partition == 0);
-        let log = &mut self.logs[partition];
+        let log = &mut self.logs.get_mut(topic).unwrap()[partition];
         let base_offset = log.last().map_or(0, |last| last.1);
         let accepted = PartitionProduceResponse { index, base_offset, ..Default::default() };
         let placed = |base_offset: i64, bytes: &[u8]| {

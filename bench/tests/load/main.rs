@@ -34,7 +34,7 @@ fn complaint(task: &str, address: &str, rest: &[&str]) -> String {
 }
 
 fn kept_bytes(state: &Shared) -> usize {
-    state.lock().unwrap().logs.iter().flatten().map(|(.., bytes)| bytes.len()).sum()
+    state.lock().unwrap().logs.values().flatten().flatten().map(|(.., bytes)| bytes.len()).sum()
 }
 
 const SMALL: [&str; 4] = ["--record-bytes", "100", "--batch-bytes", "10000"];
@@ -47,7 +47,7 @@ fn what_was_produced_is_consumed_to_the_last_byte() {
     let produced = results("produce", &address, &[&SMALL[..], &size].concat());
     let kept = kept_bytes(&state);
     assert!((1_000_000..(1 << 20) + 10_000).contains(&kept), "{kept}");
-    assert!(state.lock().unwrap().logs.iter().all(|log| log.len() > 40), "both partitions are used");
+    assert!(state.lock().unwrap().logs[TOPIC].iter().all(|log| log.len() > 40), "both partitions are used");
     assert!(produced.contains(&format!("\"bytes\": {kept}")), "{produced}");
 
     for more in [&["--check", "none"][..], &["--check", "headers"], &["--check", "crc", "--consumer-connections", "2"]]
@@ -81,7 +81,7 @@ fn every_way_to_send_makes_batches_that_a_broker_takes() {
         if !way.contains(&"0") {
             results("consume", &address, &["--check", "crc"]);
         }
-        assert_eq!(state.lock().unwrap().logs.len(), if way.contains(&"7") { 7 } else { 2 });
+        assert_eq!(state.lock().unwrap().logs[TOPIC].len(), if way.contains(&"7") { 7 } else { 2 });
     }
 }
 
@@ -142,5 +142,30 @@ fn an_acknowledged_record_that_no_consumer_got_is_noticed() {
             let complaint = complaint(task, &address, &[&SHORT[..], &more[..]].concat());
             assert!(complaint.contains("partition 0"), "{task}, {fault:?}: {complaint}");
         }
+    }
+}
+
+#[test]
+fn connections_are_counted_and_asked() {
+    let (address, _) = broker::start(1);
+    let more = ["--count", "20", "--duration", "200ms", "--every", "100ms"];
+    let output = Command::new(env!("CARGO_BIN_EXE_millbench"))
+        .args(["connections", "--bootstrap", &address, "--json", "-"])
+        .args(more)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("\"open\"") && text.contains("\"ask\""), "{text}");
+    assert!(text.contains("\"request_count\": 20,"), "{text}");
+}
+
+#[test]
+fn a_scan_stands_beside_producers() {
+    let (address, _) = broker::start(2);
+    let more = ["--cold-topic", "cold", "--fill", "1M", "--rounds", "1", "--batch-bytes", "10000"];
+    let text = results("cold-read", &address, &[&SHORT[..], &more[..]].concat());
+    for series in ["\"produce alone\"", "\"produce beside scan\"", "\"scan\""] {
+        assert!(text.contains(series), "{text}");
     }
 }
