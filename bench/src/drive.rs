@@ -29,7 +29,7 @@ use crate::measured::ProcessUse;
 use crate::report::progress::{Live, Progress};
 use crate::stop::Stop;
 use control::{Control, Window};
-pub(crate) use outcome::Outcome;
+pub(crate) use outcome::{Outcome, Sample};
 use plan::Plan;
 use shard::Message;
 

@@ -57,6 +57,10 @@ enum Task {
     Connections(Load<tasks::connections::Arguments>),
     /// Measure producers with and without a scan of old records beside them.
     ColdRead(Load<tasks::cold_read::Arguments>),
+    /// Measure what the change of a partition to its next segment does to latencies.
+    Roll(Load<tasks::roll::Arguments>),
+    /// Measure the same load on few partitions and on many.
+    Partitions(Load<tasks::partitions::Arguments>),
 }
 
 /// A subcommand that loads a broker and reports what came of it.
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
         Task::Mixed(load) => load.run(tasks::mixed::run),
         Task::Connections(load) => load.run(tasks::connections::run),
         Task::ColdRead(load) => load.run(tasks::cold_read::run),
+        Task::Roll(load) => load.run(tasks::roll::run),
+        Task::Partitions(load) => load.run(tasks::partitions::run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

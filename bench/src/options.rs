@@ -64,9 +64,9 @@ pub(crate) struct SendOptions {
     /// Connections of producers; at least one for each broker that leads a partition
     #[arg(long, default_value_t = 1)]
     pub(crate) connections: usize,
-    /// Requests of a connection that may wait for their answers
-    #[arg(long, default_value_t = 5)]
-    pub(crate) in_flight: usize,
+    /// Requests of a connection that may wait for their answers; by default 5, and 1000 at a --rate without --idempotence
+    #[arg(long)]
+    pub(crate) in_flight: Option<usize>,
     /// Bytes of a value, such as `1024` or `100-2000`
     #[arg(long, default_value = "1024")]
     pub(crate) record_bytes: Size,
@@ -189,6 +189,12 @@ impl TargetOptions {
 }
 
 impl SendOptions {
+    /// At a rate, a limit on what is in flight would make the generator late, and that is the broker's latency then.
+    fn in_flight_max(&self) -> usize {
+        let is_limited = self.rate.is_none() || self.idempotence;
+        self.in_flight.unwrap_or(if is_limited { 5 } else { 1000 })
+    }
+
     /// Where values come from.
     pub(crate) fn values(&self) -> anyhow::Result<Values> {
         let Some(path) = &self.records_file else { return Ok(Values::Made(self.record_bytes)) };
@@ -199,10 +205,11 @@ impl SendOptions {
     /// The producers' part of a plan.
     pub(crate) fn plan(&self, series: &str, target: &TargetOptions, leaders: &[Leader]) -> anyhow::Result<SendPlan> {
         ensure!(self.connections > 0, "--connections: at least one");
-        ensure!(self.in_flight > 0, "--in-flight: at least one request");
+        let in_flight_max = self.in_flight_max();
+        ensure!(in_flight_max > 0, "--in-flight: at least one request");
         ensure!(self.batches_per_request > 0, "--batches-per-request: at least one");
         ensure!(
-            !self.idempotence || self.in_flight <= 5,
+            !self.idempotence || in_flight_max <= 5,
             "--idempotence: brokers remember five requests, no more --in-flight"
         );
         ensure!(!self.idempotence || self.acks == -1, "--idempotence needs --acks all");
@@ -221,7 +228,7 @@ impl SendOptions {
         Ok(SendPlan {
             series: series.to_owned(),
             connection_count,
-            in_flight_max: self.in_flight,
+            in_flight_max,
             records_per_second: self.rate.map(|rate| rate.records_per_second(bytes_mean)),
             linger: self.linger,
             acks: self.acks,
@@ -248,7 +255,7 @@ impl SendOptions {
         };
         vec![
             setting("connections", self.connections.to_string()),
-            setting("in-flight", self.in_flight.to_string()),
+            setting("in-flight", self.in_flight_max().to_string()),
             setting("records", record_bytes),
             setting("keys", format!("{:?}", self.keys)),
             setting("batch-bytes", self.batch_bytes.to_string()),

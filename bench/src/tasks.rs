@@ -5,7 +5,9 @@ pub(crate) mod connections;
 pub(crate) mod consume;
 pub(crate) mod latency;
 pub(crate) mod mixed;
+pub(crate) mod partitions;
 pub(crate) mod produce;
+pub(crate) mod roll;
 
 use crate::drive;
 use crate::drive::Outcome;

@@ -30,8 +30,8 @@ pub(crate) struct Outcome {
 /// One answered batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// Since measuring began; before that, zero.
-    pub(crate) since_start: Duration,
+    /// When it was answered, from when measuring began; nothing before that.
+    pub(crate) since_start: Option<Duration>,
     pub(crate) latency: Duration,
     pub(crate) place: Place,
     pub(crate) base_offset: i64,

@@ -370,9 +370,10 @@ impl<E: Env> Both<E> {
             come_count += 1;
             answers.take_partition(&pending, partition)?;
             if self.sending().keeps_samples && partition.error_code == 0 {
+                let due = self.due(&pending, 0, window);
                 let sample = Sample {
-                    since_start: now - window.measured_from,
-                    latency: now - self.due(&pending, 0, window),
+                    since_start: window.holds(due).then(|| window.place_of(now)),
+                    latency: now - due,
                     place: Place {
                         topic_index: answers.places[pending.first_place].topic_index,
                         partition: partition.index,

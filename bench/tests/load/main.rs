@@ -169,3 +169,17 @@ fn a_scan_stands_beside_producers() {
         assert!(text.contains(series), "{text}");
     }
 }
+
+#[test]
+fn rolls_and_many_partitions_are_measured() {
+    let (address, _) = broker::start(1);
+    let small = ["--segment-bytes", "100K", "--rate", "2MB/s", "--linger", "1ms"];
+    let text = results("roll", &address, &[&SHORT[..], &small[..]].concat());
+    let rolls = text.lines().find(|line| line.contains("\"rolls\"")).unwrap();
+    // 600 kB and what batches and a slow start add or take away.
+    assert!(["3", "4", "5", "6", "7"].iter().any(|count| rolls.contains(&format!("\"{count}\""))), "{rolls}");
+
+    let few = ["--few", "2", "--partitions", "50", "--rounds", "1", "--outstanding", "64K", "--batch-bytes", "1K"];
+    let text = results("partitions", &address, &[&SHORT[..], &few[..], &["--record-bytes", "100"]].concat());
+    assert!(text.contains("\"2 partitions\"") && text.contains("\"50 partitions\""), "{text}");
+}
