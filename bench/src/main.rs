@@ -61,6 +61,8 @@ enum Task {
     Roll(Load<tasks::roll::Arguments>),
     /// Measure the same load on few partitions and on many.
     Partitions(Load<tasks::partitions::Arguments>),
+    /// Kill a broker under load, and measure how long it takes to serve again.
+    Restart(Load<tasks::restart::Arguments>),
 }
 
 /// A subcommand that loads a broker and reports what came of it.
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Task::ColdRead(load) => load.run(tasks::cold_read::run),
         Task::Roll(load) => load.run(tasks::roll::run),
         Task::Partitions(load) => load.run(tasks::partitions::run),
+        Task::Restart(load) => load.run(tasks::restart::run),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ pub(crate) mod latency;
 pub(crate) mod mixed;
 pub(crate) mod partitions;
 pub(crate) mod produce;
+pub(crate) mod restart;
 pub(crate) mod roll;
 
 use crate::drive;
@@ -28,6 +29,9 @@ impl Session<'_> {
     pub(crate) fn drive(&self, plan: Plan) -> anyhow::Result<Outcome> {
         let mut progress = self.report.progress(plan.span.total());
         let outcome = drive::run(plan, self.stop, &mut progress);
+        if let Ok(outcome) = &outcome {
+            progress.note(&format!("checks took {}", cost_of_checks(outcome)));
+        }
         progress.finish();
         outcome
     }
@@ -49,9 +53,7 @@ pub(crate) fn measured(
     outcome: Outcome,
 ) -> Measured {
     let mut settings: Vec<_> = target.settings().into_iter().chain(settings).collect();
-    let share = outcome.check_time.as_secs_f64() / outcome.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let cost = format!("{:.3} CPU s in all, {:.1} % of a core", outcome.check_time.as_secs_f64(), 100.0 * share);
-    settings.push(setting("cost of checks", cost));
+    settings.push(setting("cost of checks", cost_of_checks(&outcome)));
     let series: Vec<Series> = outcome.sent.into_iter().chain(outcome.read).collect();
     Measured {
         task: task.to_owned(),
@@ -64,4 +66,11 @@ pub(crate) fn measured(
         client: outcome.client,
         findings: outcome.findings.into_sentences(),
     }
+}
+
+/// What looking at the answers took of this process.
+fn cost_of_checks(outcome: &Outcome) -> String {
+    let spent = outcome.check_time.as_secs_f64();
+    let share = spent / outcome.elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
+    format!("{spent:.3} CPU s in all, {:.1} % of a core", 100.0 * share)
 }

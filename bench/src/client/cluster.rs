@@ -72,7 +72,7 @@ pub(crate) fn find_leaders(
             }
             Err(error) => last_error = error,
         }
-        pause();
+        pause(PAUSE);
     }
     bail!("{}: still {} after {ATTEMPTS_MAX} attempts", topics.join(", "), last_error.name())
 }
@@ -193,7 +193,7 @@ pub(crate) fn make_producer_ids(bootstrap: &str, count: usize) -> anyhow::Result
             ErrorCode::None => ids.push((response.producer_id, response.producer_epoch)),
             error if error.is_retriable() && attempts_left > 0 => {
                 attempts_left -= 1;
-                pause();
+                pause(PAUSE);
             }
             error => bail!("asking for a producer id: {}", error.name()),
         }
@@ -218,7 +218,8 @@ pub(crate) fn error_of(code: i16) -> anyhow::Result<ErrorCode> {
     ErrorCode::from_code(code).with_context(|| format!("the broker answers with the unknown error {code}"))
 }
 
+/// Waits on the main thread.
 #[expect(clippy::disallowed_methods, reason = "a client's own thread, no shard")]
-fn pause() {
-    std::thread::sleep(PAUSE);
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
