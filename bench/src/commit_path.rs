@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use millrace_runtime::glommio::executor::{Shards, ShardsConfig};
 use millrace_runtime::{Disk, Env, TaskClass, TaskHandle, Tasks};
 
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let cells = cells(arguments)?;
-    check_descriptors(cells.iter().map(|cell| cell.file_count).max().unwrap_or(0))?;
+    crate::descriptors::make_room_for(cells.iter().map(|cell| cell.file_count).max().unwrap_or(0))?;
     let directory = arguments.dir.join(format!("millbench-commit-path-{}", std::process::id()));
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let outcome = run_on_a_shard(arguments, &directory, cells);
@@ -89,24 +89,6 @@ fn cells(arguments: &Arguments) -> anyhow::Result<Vec<Cell>> {
     }
     Ok(cells)
 }
-
-/// Raises the soft limit of open files to the hard one, and fails if that is too low.
-fn check_descriptors(file_count: usize) -> anyhow::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
-        .context("raising the limit of open files")?;
-    let needed = crate::numbers::u64_of(file_count) + DESCRIPTORS_BESIDE_FILES;
-    match limit.maximum {
-        Some(maximum) if maximum < needed => {
-            bail!("{file_count} files need {needed} descriptors; the hard limit (RLIMIT_NOFILE) is {maximum}")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The log's, the rings', the standard ones and room to spare.
-const DESCRIPTORS_BESIDE_FILES: u64 = 100;
 
 fn run_on_a_shard(arguments: &Arguments, directory: &Path, cells: Vec<Cell>) -> anyhow::Result<Report> {
     let (sender, receiver) = mpsc::channel();

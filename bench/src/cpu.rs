@@ -1,4 +1,5 @@
-//! How much CPU time a process has used, user and system together, threads of the kernel that work for it included.
+//! How much CPU time a process has used, user and system together, threads of the kernel that work for it included; and
+//! how much memory.
 
 use std::time::Duration;
 
@@ -19,6 +20,15 @@ pub(crate) fn of_process(pid: u32) -> anyhow::Result<Duration> {
     let ticks = parse_ticks(&text).with_context(|| format!("{path} has an unknown form"))?;
     let ticks_per_second = rustix::param::clock_ticks_per_second();
     Ok(Duration::from_millis(ticks * 1000 / ticks_per_second))
+}
+
+/// Memory of a process that is resident now, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/statm");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let pages = text.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    let page_bytes = crate::numbers::u64_of(rustix::param::page_size());
+    Ok(pages.with_context(|| format!("{path} has an unknown form"))? * page_bytes)
 }
 
 /// Ticks in user and in system mode, from the text of a process's `stat`.
@@ -50,5 +60,12 @@ mod tests {
         let before = of_this_process();
         assert!(of_process(std::process::id()).unwrap() <= before + Duration::from_secs(1));
         assert!(of_this_process() >= before);
+    }
+
+    #[test]
+    fn a_process_has_memory() {
+        let held = vec![1_u8; 1 << 20];
+        let resident = resident_bytes(std::process::id()).unwrap();
+        assert!((1 << 20..1 << 40).contains(&resident), "{resident} with {} held", held.len());
     }
 }

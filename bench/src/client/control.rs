@@ -1,4 +1,4 @@
-//! One connection to a broker: whole frames out, whole frames in.
+//! A blocking connection for what is asked before and after the load: one question, one answer.
 
 use std::io::{IoSlice, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,24 +10,24 @@ use millrace_protocol::header::decode_response_header;
 use millrace_protocol::wire::{Message, Reader, Request, Writer};
 
 /// What the broker's log calls us.
-const CLIENT_ID: &str = "millbench";
+pub(crate) const CLIENT_ID: &str = "millbench";
 /// A broker that says nothing for this long has failed.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// The largest answer that is believed, in bytes.
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Where the correlation id stands in a request's frame: behind length, API key and version.
 const CORRELATION_ID_START: usize = LENGTH_BYTES + 4;
 const CORRELATION_ID_END: usize = CORRELATION_ID_START + 4;
 
 /// An open connection.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     answer: Vec<u8>,
     next_correlation_id: i32,
 }
 
 impl Client {
-    pub(super) fn connect(address: &str) -> anyhow::Result<Self> {
+    pub(crate) fn connect(address: &str) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
@@ -36,14 +36,14 @@ impl Client {
     }
 
     /// Sends a request and waits for its answer; nothing else may be in flight.
-    pub(super) fn call<'a, R: Request<'a>>(&mut self, version: i16, request: &R) -> anyhow::Result<R::Response<'_>> {
+    pub(crate) fn call<'a, R: Request<'a>>(&mut self, version: i16, request: &R) -> anyhow::Result<R::Response<'_>> {
         let frame = encode(version, request)?;
         let correlation_id = self.send(&frame)?;
         self.receive::<R::Response<'_>>(version, correlation_id)
     }
 
     /// Sends a frame that [`encode`] made, under a new correlation id.
-    pub(super) fn send(&mut self, frame: &[u8]) -> anyhow::Result<i32> {
+    fn send(&mut self, frame: &[u8]) -> anyhow::Result<i32> {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id = self.next_correlation_id.wrapping_add(1);
         let mut head = [0; CORRELATION_ID_END];
@@ -60,7 +60,7 @@ impl Client {
     }
 
     /// Waits for the next answer, which must be the one to `correlation_id`: brokers answer in order.
-    pub(super) fn receive<'b, M: Message<'b>>(&'b mut self, version: i16, correlation_id: i32) -> anyhow::Result<M> {
+    fn receive<'b, M: Message<'b>>(&'b mut self, version: i16, correlation_id: i32) -> anyhow::Result<M> {
         let mut length = [0; LENGTH_BYTES];
         self.stream.read_exact(&mut length).context("waiting for an answer")?;
         let length = usize::try_from(i32::from_be_bytes(length)).context("the length of an answer")?;
@@ -77,7 +77,7 @@ impl Client {
 }
 
 /// A request's frame, ready for [`Client::send`].
-pub(super) fn encode<'a, R: Request<'a>>(version: i16, request: &R) -> anyhow::Result<Vec<u8>> {
+fn encode<'a, R: Request<'a>>(version: i16, request: &R) -> anyhow::Result<Vec<u8>> {
     let mut writer = Writer::new();
     encode_request(&mut writer, version, 0, Some(CLIENT_ID), request)?;
     Ok(writer.into_bytes())
