@@ -38,6 +38,9 @@ pub(crate) struct ReportOptions {
     /// Write a page with the figures and plots
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write the page's plots as SVG files into a folder that exists
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Show neither progress nor the table
     #[arg(long, short)]
     quiet: bool,
@@ -54,14 +57,15 @@ struct Outputs {
 impl ReportOptions {
     /// Fails if a file could not be written for want of a folder: better known before a run of ten minutes than after.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        for path in [&self.json, &self.hlog, &self.html].into_iter().flatten() {
-            if path.as_path() == Path::new(STANDARD_OUTPUT) {
-                ensure!(self.json.as_ref() == Some(path), "only --json may go to standard output");
-                continue;
-            }
+        let json = self.json.as_ref().filter(|_| !self.json_is_output());
+        for path in json.into_iter().chain(&self.hlog).chain(&self.html) {
+            ensure!(path.as_path() != Path::new(STANDARD_OUTPUT), "only --json may go to standard output");
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             ensure!(folder.is_dir(), "{}: no such folder for {}", folder.display(), path.display());
             ensure!(!path.is_dir(), "{} is a folder", path.display());
+        }
+        if let Some(folder) = &self.plots {
+            ensure!(folder.is_dir(), "{}: no such folder", folder.display());
         }
         Ok(())
     }
@@ -84,6 +88,10 @@ impl ReportOptions {
             outputs.files.push((path.clone(), interval_log::document(runs)?));
         }
         outputs.files.extend(self.html.iter().map(|path| (path.clone(), page::document(runs).into_bytes())));
+        if let Some(folder) = &self.plots {
+            let plots = charts::chapters(runs).into_iter().flat_map(|chapter| chapter.files().collect::<Vec<_>>());
+            outputs.files.extend(plots.map(|(name, svg)| (folder.join(name), svg.into_bytes())));
+        }
         Ok(outputs)
     }
 
@@ -150,10 +158,20 @@ mod tests {
     fn every_file_is_written_even_if_one_cannot_be() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let arguments =
-            ["--quiet", "--json", &path("missing/a.json"), "--hlog", &path("a.hlog"), "--html", &path("a.html")];
+        let arguments = [
+            "--quiet",
+            "--json",
+            &path("missing/a.json"),
+            "--plots",
+            &path(""),
+            "--hlog",
+            &path("a.hlog"),
+            "--html",
+            &path("a.html"),
+        ];
         let error = write_all(&options(&arguments), &[run("produce", "a", &[(100, 1)])]).unwrap_err();
         assert!(error.to_string().ends_with("missing/a.json"), "{error:#}");
+        assert!(std::fs::read_to_string(path("produce-latency.svg")).unwrap().starts_with("<svg"));
         assert!(std::fs::read_to_string(path("a.hlog")).unwrap().starts_with("#[Histogram log format"));
         assert!(std::fs::read_to_string(path("a.html")).unwrap().starts_with("<!DOCTYPE html>"));
     }
@@ -178,7 +196,7 @@ mod tests {
             options(&good).check().unwrap();
         }
         let missing = format!("{text}/missing/a");
-        for wrong in [["--html", "-"], ["--hlog", text], ["--json", &missing]] {
+        for wrong in [["--html", "-"], ["--hlog", "-"], ["--hlog", text], ["--json", &missing], ["--plots", &missing]] {
             assert!(options(&wrong).check().is_err(), "{wrong:?}");
         }
     }

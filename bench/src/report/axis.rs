@@ -26,10 +26,10 @@ impl Axis {
     pub(super) fn from_zero(label: &str, high: f64) -> Self {
         let high = if high.is_finite() && high > 0.0 { high } else { 1.0 };
         let step = round_step(high / LINEAR_TICKS);
-        let mut ticks = vec![tick(0.0, step)];
+        let mut ticks = vec![tick(0.0, step, high)];
         for index in 1..=TICK_COUNT_MAX {
             let value = f64::from(index) * step;
-            ticks.push(tick(value, step));
+            ticks.push(tick(value, step, high));
             if value >= high * (1.0 - EPSILON) {
                 break;
             }
@@ -54,17 +54,19 @@ impl Axis {
             return Self::from_zero(label, high);
         }
         let (first, last) = (low.log10().floor(), (high * (1.0 - EPSILON)).log10().ceil());
-        let mantissas: &[f64] = if last - first <= 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let mut candidates = Vec::new();
         let mut exponent = first;
         while exponent <= last {
-            candidates.extend(mantissas.iter().map(|mantissa| mantissa * 10_f64.powf(exponent)));
+            candidates.extend([1.0, 2.0, 5.0].map(|mantissa| mantissa * 10_f64.powf(exponent)));
             exponent += 1.0;
         }
-        // The ends are lines: the last one not above the lowest value, and the first one not below the highest.
+        // The ends are round: the last number not above the lowest value, and the first one not below the highest.
         let from = candidates.iter().rposition(|value| *value <= low * (1.0 + EPSILON)).unwrap_or(0);
         let to = candidates.iter().position(|value| *value >= high * (1.0 - EPSILON)).unwrap_or(candidates.len() - 1);
-        let ticks: Vec<_> = candidates[from..=to].iter().map(|value| tick(*value, *value)).collect();
+        let all = to - from < LOGARITHMIC_TICKS_MAX;
+        let powers = |(index, _): &(usize, &f64)| all || index % 3 == 0;
+        let lines = candidates.iter().enumerate().take(to + 1).skip(from).filter(powers);
+        let ticks = lines.map(|(_, value)| tick(*value, *value, *value)).collect();
         let (low, high) = (candidates[from], candidates[to]);
         Self { label: format!("{label} (log scale)"), ticks, scale: Scale::Logarithmic, low, high }
     }
@@ -102,13 +104,16 @@ fn round_step(step: f64) -> f64 {
     mantissa.unwrap_or(10.0) * power
 }
 
-/// A line at a value, in as many digits as tell it from one a step away.
-fn tick(value: f64, step: f64) -> (f64, String) {
-    let (divisor, suffix) = if value >= 1e9 {
+/// A line at a value, in as many digits as tell it from one a step away, in thousands if `largest` is one of many.
+fn tick(value: f64, step: f64, largest: f64) -> (f64, String) {
+    if value <= 0.0 {
+        return (value, "0".to_owned());
+    }
+    let (divisor, suffix) = if largest >= 1e9 {
         (1e9, " G")
-    } else if value >= 1e6 {
+    } else if largest >= 1e6 {
         (1e6, " M")
-    } else if value >= 1e4 {
+    } else if largest >= 1e4 {
         (1e3, " k")
     } else {
         (1.0, "")
@@ -123,6 +128,8 @@ fn tick(value: f64, step: f64) -> (f64, String) {
 const LINEAR_TICKS: f64 = 5.0;
 /// More than a linear axis ever has.
 const TICK_COUNT_MAX: u32 = 10;
+/// With more lines than this, a logarithmic axis has them at powers of ten only.
+const LOGARITHMIC_TICKS_MAX: usize = 10;
 /// Values that differ by less than this factor are shown from zero.
 const SPREAD_LINEAR_MAX: f64 = 10.0;
 /// One in 10^12 is as near to the end as any count of samples comes.
@@ -145,9 +152,9 @@ mod tests {
     #[test]
     fn a_linear_axis_ends_at_a_line() {
         assert_eq!(texts(&Axis::from_zero("", 9.3)), ["0", "2", "4", "6", "8", "10"]);
-        assert_eq!(texts(&Axis::from_zero("", 1.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(texts(&Axis::from_zero("", 1.0)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(texts(&Axis::from_zero("", 52_000.0)), ["0", "20 k", "40 k", "60 k"]);
-        assert_eq!(texts(&Axis::from_zero("", 1_200_000.0)), ["0", "500 k", "1.0 M", "1.5 M"]);
+        assert_eq!(texts(&Axis::from_zero("", 1_200_000.0)), ["0", "0.5 M", "1.0 M", "1.5 M"]);
         assert!(near(Axis::from_zero("", 9.3).place(5.0), 0.5));
     }
 
@@ -165,7 +172,7 @@ mod tests {
         let axis = Axis::time("", 11.0);
         assert_eq!(texts(&axis), ["0", "5", "10"]);
         assert!(near(axis.place(11.0), 1.0));
-        assert_eq!(texts(&Axis::time("", 1.0)), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(texts(&Axis::time("", 1.0)), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
     }
 
     #[test]
@@ -177,7 +184,9 @@ mod tests {
         );
         assert!(near(wide.place(0.2), 0.0) && near(wide.place(50.0), 1.0) && near(wide.place(10_f64.sqrt()), 0.5));
         assert!(near(wide.place(0.0), 0.0) && near(wide.place(1e9), 1.0), "what lies outside is at the end");
-        assert_eq!(texts(&Axis::for_spread("ms", 0.012, 9_000.0)), ["0.01", "0.1", "1", "10", "100", "1000", "10 k"]);
+        let wider = Axis::for_spread("ms", 0.06, 19_000.0);
+        assert_eq!(texts(&wider), ["0.1", "1", "10", "100", "1000", "10 k"]);
+        assert!(near(wider.place(0.05), 0.0) && near(wider.place(20_000.0), 1.0), "the ends need not be lines");
         assert_eq!(texts(&Axis::for_spread("ms", 2.0, 9.0)), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(texts(&Axis::for_spread("ms", 0.0, 0.0)).len(), 6);
         assert_eq!(texts(&Axis::for_spread("ms", 1.0, 100.0)).last(), Some(&"100"));

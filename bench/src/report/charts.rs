@@ -1,4 +1,4 @@
-//! Which plots a page has: for every name of a series three of them, each with all runs over one another.
+//! Which plots a page has: for every name of a series four of them, each with all runs over one another.
 //!
 //! A run keeps its colour through the whole page. Of a series only the name counts: `produce` of one run is drawn over
 //! `produce` of another.
@@ -16,7 +16,17 @@ pub(super) struct Chapter {
     pub(super) name: String,
     /// What one point in time stands for, in seconds.
     pub(super) seconds_per_point: u64,
-    pub(super) plots: Vec<Plot>,
+    pub(super) plots: [Plot; 4],
+}
+
+impl Chapter {
+    /// The plots as files: names and contents.
+    pub(super) fn files(&self) -> impl Iterator<Item = (String, String)> {
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+        let series: String = self.name.chars().map(plain).collect();
+        let kinds = ["percentiles", "latency", "count", "bytes"].into_iter();
+        kinds.zip(&self.plots).map(move |(kind, plot)| (format!("{series}-{kind}.svg"), plot.standalone()))
+    }
 }
 
 pub(super) fn chapters(runs: &[Measured]) -> Vec<Chapter> {
@@ -30,10 +40,11 @@ pub(super) fn chapters(runs: &[Measured]) -> Vec<Chapter> {
         }
         let row_count = members.iter().map(|member| u64_of(member.rows.len())).max().unwrap_or(0);
         let seconds_per_point = row_count.div_ceil(POINT_COUNT_MAX).max(1);
-        let plots = vec![
+        let plots = [
             percentiles(name, &members),
             latency_over_time(name, &members, seconds_per_point),
-            throughput_over_time(name, &members, seconds_per_point),
+            throughput_over_time(name, &members, seconds_per_point, Throughput::Count),
+            throughput_over_time(name, &members, seconds_per_point, Throughput::Bytes),
         ];
         chapters.push(Chapter { name: name.to_owned(), seconds_per_point, plots });
     }
@@ -134,10 +145,21 @@ fn latency_over_time(name: &str, members: &[Member], seconds_per_point: u64) -> 
     Plot { title: format!("{name}: latency over time"), x: time_axis(members), y, lines }
 }
 
-fn throughput_over_time(name: &str, members: &[Member], seconds_per_point: u64) -> Plot {
-    // What carries no records, such as opening connections, is counted in requests.
+/// Of what there is so much in a second.
+#[derive(Clone, Copy)]
+enum Throughput {
+    /// Records, or requests where there are no records, as when connections are opened.
+    Count,
+    Bytes,
+}
+
+fn throughput_over_time(name: &str, members: &[Member], seconds_per_point: u64, of: Throughput) -> Plot {
     let of_records = members.iter().any(|member| member.series.counts.record_count > 0);
-    let (what, unit) = if of_records { ("records", "records/s") } else { ("requests", "requests/s") };
+    let (what, unit) = match of {
+        Throughput::Bytes => ("bytes", "MB/s"),
+        Throughput::Count if of_records => ("records", "records/s"),
+        Throughput::Count => ("requests", "requests/s"),
+    };
     let mut lines = Vec::new();
     for member in members {
         let mut points = member.points(seconds_per_point);
@@ -146,8 +168,12 @@ fn throughput_over_time(name: &str, members: &[Member], seconds_per_point: u64) 
             points.pop();
         }
         let rate = |point: &Point| {
-            let count = if of_records { point.counts.record_count } else { point.counts.request_count };
-            (point.at_s, Some(float(count) / point.span_s))
+            let amount = match of {
+                Throughput::Bytes => float(point.counts.bytes) / 1e6,
+                Throughput::Count if of_records => float(point.counts.record_count),
+                Throughput::Count => float(point.counts.request_count),
+            };
+            (point.at_s, Some(amount / point.span_s))
         };
         lines.push(member.line("", Stroke::Solid, points.iter().map(rate).collect()));
     }
@@ -191,7 +217,7 @@ mod tests {
         ours.series.push(series("consume", &[(100, 2)]));
         let chapters = chapters(&[ours, theirs]);
         let names: Vec<_> = chapters.iter().map(|chapter| (chapter.name.as_str(), chapter.plots.len())).collect();
-        assert_eq!(names, [("produce", 3), ("consume", 3)]);
+        assert_eq!(names, [("produce", 4), ("consume", 4)]);
         let lines = &chapters[0].plots[0].lines;
         let owners: Vec<_> = lines.iter().map(|line| (line.label.as_str(), line.colour_index)).collect();
         assert_eq!(owners, [("ours", 0), ("theirs", 1)]);
@@ -226,6 +252,8 @@ mod tests {
         assert_eq!((values(&plots[1], 0), values(&plots[1], 2)), (vec![Some(1.0)], vec![Some(3.0)]));
         assert_eq!(values(&plots[2], 0), [Some(50.0)], "20 records in 0.4 s");
         assert!((plots[2].lines[0].points[0].0 - 0.2).abs() < 1e-9);
+        let bytes = plots[3].lines[0].points[0].1.unwrap();
+        assert!((bytes - 0.0512).abs() < 1e-9, "20,480 bytes in 0.4 s");
     }
 
     #[test]
@@ -260,6 +288,15 @@ mod tests {
         run.series[0].counts.record_count = 0;
         let plots = &chapters(&[run])[0].plots;
         assert_eq!((values(&plots[2], 0)[0], plots[2].y.label.as_str()), (Some(1.0), "requests/s"));
+    }
+
+    #[test]
+    fn files_have_names_that_lead_nowhere_else() {
+        let mut run = run("end-to-end", "a", &[(100, 1)]);
+        run.series.push(series("../etc/p", &[]));
+        let names: Vec<_> = chapters(&[run]).iter().flat_map(Chapter::files).map(|(name, _)| name).collect();
+        assert_eq!(names[..2], ["end-to-end-percentiles.svg", "end-to-end-latency.svg"]);
+        assert_eq!(names[6..], ["---etc-p-count.svg", "---etc-p-bytes.svg"]);
     }
 
     #[test]

@@ -68,8 +68,10 @@ fn write_findings(page: &mut String, runs: &[Measured], labels: &[String]) {
 }
 
 fn write_figures(page: &mut String, runs: &[Measured], labels: &[String]) {
-    page.push_str("<h2>Figures</h2>\n<div class=\"wide\"><table>\n<thead><tr><th scope=\"col\">run</th>");
-    for name in ["series", "records/s", "MB/s"] {
+    let several = runs.len() > 1;
+    let class = if several { " class=\"several\"" } else { "" };
+    let _ = write!(page, "<h2>Figures</h2>\n<div class=\"wide\"><table{class}>\n<thead><tr>");
+    for name in several.then_some("run").into_iter().chain(["series", "records/s", "MB/s"]) {
         let _ = write!(page, "<th scope=\"col\">{name}</th>");
     }
     for (_, name) in QUANTILES {
@@ -78,8 +80,10 @@ fn write_figures(page: &mut String, runs: &[Measured], labels: &[String]) {
     page.push_str("<th scope=\"col\">errors</th></tr></thead>\n<tbody>\n");
     for (run, label) in runs.iter().zip(labels) {
         for series in &run.series {
-            let (label, name) = (escape(label), escape(&series.name));
-            let _ = write!(page, "<tr><th scope=\"row\">{label}</th><th scope=\"row\">{name}</th>");
+            page.push_str("<tr>");
+            for name in several.then_some(label).into_iter().chain([&series.name]) {
+                let _ = write!(page, "<th scope=\"row\">{}</th>", escape(name));
+            }
             for figure in table::series_figures(run, series) {
                 let _ = write!(page, "<td>{figure}</td>");
             }
@@ -184,7 +188,7 @@ ul{padding-left:1.2rem}li{overflow-wrap:anywhere}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.3rem .6rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
-th[scope=row],th:first-child{text-align:left;font-weight:600}
+th[scope=row],th:first-child,.several thead th:nth-child(2){text-align:left;font-weight:600}
 .settings td,.settings th{text-align:left;white-space:pre-wrap}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
 figure{margin:0}figure svg{display:block;width:100%;height:auto}
@@ -204,7 +208,7 @@ mod tests {
         ours.settings.push(("only-ours".to_owned(), "yes".to_owned()));
         let page = document(&[ours, run("produce", "theirs", &[(100, 9)])]);
         assert!(page.contains("<h1>millbench produce: ours and theirs</h1>"), "{page}");
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 4);
         assert!(page.contains("<tr><th scope=\"row\">only-ours</th><td>yes</td><td></td></tr>"), "{page}");
         assert!(page.contains("<tr><th scope=\"row\">acks</th><td>all</td><td>all</td></tr>"), "{page}");
         assert!(page.contains("from 2023-11-14 22:13:20 UTC"), "{page}");

@@ -61,9 +61,8 @@ impl Plot {
     }
 
     /// As a file of its own.
-    #[cfg(test)]
-    fn standalone(&self) -> String {
-        self.svg().replacen(">\n", &format!(">\n<style>\n{}</style>\n", style()), 1)
+    pub(super) fn standalone(&self) -> String {
+        self.svg().replacen(">\n", &format!(">\n<style>\n{GROUND}{}</style>\n", style()), 1)
     }
 
     /// What is shown, for those who cannot see it.
@@ -73,6 +72,7 @@ impl Plot {
     }
 
     fn draw_axes(&self, svg: &mut String) {
+        let _ = writeln!(svg, "<path class=\"grid\" d=\"M{LEFT} {TOP}V{PLOT_BOTTOM}H{RIGHT}\"/>");
         for (value, text) in &self.y.ticks {
             let y = y_at(&self.y, *value);
             let _ = writeln!(svg, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>");
@@ -81,7 +81,10 @@ impl Plot {
         for (value, text) in &self.x.ticks {
             let x = x_at(&self.x, *value);
             let _ = writeln!(svg, "<path class=\"grid\" d=\"M{x:.1} {TOP}V{PLOT_BOTTOM}\"/>");
-            let _ = writeln!(svg, "<text class=\"x\" x=\"{x:.1}\" y=\"{}\">{text}</text>", PLOT_BOTTOM + 16.0);
+            // What is said of the right end has little room beyond it.
+            let room = WIDTH - 2.0 - LETTER * f64::from(u32::try_from(text.len()).expect("a tick is short")) / 2.0;
+            let y = PLOT_BOTTOM + 16.0;
+            let _ = writeln!(svg, "<text class=\"x\" x=\"{:.1}\" y=\"{y}\">{text}</text>", x.min(room));
         }
         let (x, y) = (middle(LEFT, RIGHT), PLOT_BOTTOM + 35.0);
         let _ = writeln!(svg, "<text class=\"x\" x=\"{x}\" y=\"{y}\">{}</text>", escape(&self.x.label));
@@ -91,14 +94,13 @@ impl Plot {
     }
 
     fn draw_legend(&self, svg: &mut String) {
-        let mut top = PLOT_BOTTOM + AXIS_HEIGHT;
-        for pair in self.lines.chunks(LEGEND_COLUMNS.len()) {
-            for (line, x) in pair.iter().zip(LEGEND_COLUMNS) {
-                let (class, end) = (line.class(), x + SWATCH);
-                let _ = writeln!(svg, "<path class=\"{class}\" d=\"M{x} {}H{end}\"/>", top - 5.0);
-                let _ = writeln!(svg, "<text x=\"{}\" y=\"{top}\">{}</text>", end + 6.0, escape(&line.short_name()));
-            }
-            top += LEGEND_ROW;
+        // Down one column, then the next: with two owners of as many lines, each has a column.
+        let rows = (0..self.legend_row_count()).map(|row| PLOT_BOTTOM + AXIS_HEIGHT + LEGEND_ROW * f64::from(row));
+        let places = LEGEND_COLUMNS.into_iter().flat_map(|x| rows.clone().map(move |y| (x, y)));
+        for (line, (x, y)) in self.lines.iter().zip(places) {
+            let (class, end) = (line.class(), x + SWATCH);
+            let _ = writeln!(svg, "<path class=\"{class}\" d=\"M{x} {}H{end}\"/>", y - 5.0);
+            let _ = writeln!(svg, "<text x=\"{}\" y=\"{y}\">{}</text>", end + 6.0, escape(&line.short_name()));
         }
     }
 
@@ -186,7 +188,7 @@ pub(super) fn style() -> String {
          @media(prefers-color-scheme:dark){{.plot{{--text:{TEXT_DARK};--grid:#3a414b;{dark}}}}}\n\
          .plot text{{font:13px system-ui,sans-serif;fill:var(--text)}}\n\
          .plot .title{{font-weight:600}}.plot .y{{text-anchor:end}}.plot .x,.plot .nothing{{text-anchor:middle}}\n\
-         .plot .grid{{stroke:var(--grid);stroke-width:1}}\n\
+         .plot .grid{{fill:none;stroke:var(--grid);stroke-width:1}}\n\
          .plot .line{{fill:none;stroke-width:1.8;stroke-linejoin:round}}\n\
          .plot .dashed{{stroke-dasharray:6 3}}.plot .dotted{{stroke-dasharray:1.5 3}}\n",
     );
@@ -195,6 +197,9 @@ pub(super) fn style() -> String {
     }
     style
 }
+
+/// The ground that a file of its own stands on; a page has its own.
+const GROUND: &str = ".plot{background:#fff}@media(prefers-color-scheme:dark){.plot{background:#14171c}}\n";
 
 /// One owner's colour on either ground.
 struct Colour {
@@ -219,6 +224,8 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 466.0;
 const TOP: f64 = 32.0;
 const PLOT_BOTTOM: f64 = 242.0;
+/// A digit is about so wide.
+const LETTER: f64 = 7.4;
 /// From the frame to the first row of the legend.
 const AXIS_HEIGHT: f64 = 60.0;
 const LEGEND_ROW: f64 = 20.0;

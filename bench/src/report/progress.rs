@@ -68,7 +68,7 @@ impl Progress {
     }
 
     fn bar(planned: Option<Duration>, target: ProgressDrawTarget) -> Self {
-        let template = if planned.is_some() { "{bar:20} {wide_msg}" } else { "{spinner} {wide_msg}" };
+        let template = if planned.is_some() { "{wide_bar} {prefix}\n{msg}" } else { "{spinner} {prefix}\n{msg}" };
         let style = ProgressStyle::with_template(template).expect("both templates are well formed");
         let bar = ProgressBar::with_draw_target(planned.map(millis), target).with_style(style);
         Self::of(Shown::Bar(bar))
@@ -81,14 +81,17 @@ impl Progress {
     /// Shows where the run is: `phase` is a word such as `warm-up`, `since_start` counts from the start of the first phase.
     pub(crate) fn show(&mut self, phase: &str, since_start: Duration, series: &[Live]) {
         let (last_time, last_counts) = &self.last;
-        let text = line(phase, since_start, since_start.saturating_sub(*last_time), series, last_counts);
+        let head = format!("{:.0} s {phase}", since_start.as_secs_f64());
+        let parts = parts(since_start.saturating_sub(*last_time), series, last_counts);
         match &self.shown {
             Shown::Bar(bar) => {
-                bar.set_message(text);
+                // A line for each series: beside the bar there is no room for one, at 80 columns.
+                bar.set_prefix(head);
+                bar.set_message(parts.join("\n"));
                 bar.set_position(millis(since_start));
             }
             // Nobody may be reading any more; that is no reason to end the run.
-            Shown::Lines => drop(writeln!(io::stderr(), "{text}")),
+            Shown::Lines => drop(writeln!(io::stderr(), "{head}: {}", parts.join(" | "))),
             Shown::Nothing => {}
         }
         self.last = (since_start, series.iter().map(|series| series.counts).collect());
@@ -111,16 +114,15 @@ impl Progress {
     }
 }
 
-/// What happened in the last `span`, in one line.
-fn line(phase: &str, since_start: Duration, span: Duration, series: &[Live], last: &[Counts]) -> String {
-    let mut text = format!("{:.0} s {phase}:", since_start.as_secs_f64());
+/// What happened to each series in the last `span`.
+fn parts(span: Duration, series: &[Live], last: &[Counts]) -> Vec<String> {
+    let mut parts = Vec::new();
     for (index, live) in series.iter().enumerate() {
         let before = last.get(index).copied().unwrap_or_default();
         let rate = |now: u64, before: u64| per_second(now.saturating_sub(before), span).unwrap_or(0.0);
         let records = rate(live.counts.record_count, before.record_count);
         let megabytes = rate(live.counts.bytes, before.bytes) / 1e6;
-        let separator = if index == 0 { "" } else { " |" };
-        let _ = write!(text, "{separator} {} {records:.0} records/s, {megabytes:.1} MB/s", live.name);
+        let mut text = format!("{} {records:.0} records/s, {megabytes:.1} MB/s", live.name);
         if let Some(LiveLatency { p50_ms, p99_ms, max_ms }) = live.latency {
             let [p50, p99, max] = [p50_ms, p99_ms, max_ms].map(|value| milliseconds(Some(value)));
             let _ = write!(text, ", p50 {p50}, p99 {p99}, max {max} ms");
@@ -128,8 +130,9 @@ fn line(phase: &str, since_start: Duration, span: Duration, series: &[Live], las
         if live.counts.error_count > 0 {
             let _ = write!(text, ", {} errors", live.counts.error_count);
         }
+        parts.push(text);
     }
-    text
+    parts
 }
 
 fn millis(time: Duration) -> u64 {
@@ -146,18 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_of_the_time_since_the_last_one() {
+    fn a_part_tells_of_the_time_since_the_last_one() {
         let latency = LiveLatency::of(&series("a", &[(1, 1), (2, 20)]).latency);
         let live = [
             Live { name: "produce", counts: counts(3_000, 3_000_000, 0), latency },
             Live { name: "consume", counts: counts(500, 500_000, 2), latency: None },
         ];
-        let (time, span) = (Duration::from_millis(12_040), Duration::from_secs(2));
-        let text = line("measuring", time, span, &live, &[counts(1_000, 1_000_000, 0)]);
         assert_eq!(
-            text,
-            "12 s measuring: produce 1000 records/s, 1.0 MB/s, p50 1.000, p99 20.00, max 20.00 ms \
-             | consume 250 records/s, 0.2 MB/s, 2 errors"
+            parts(Duration::from_secs(2), &live, &[counts(1_000, 1_000_000, 0)]),
+            [
+                "produce 1000 records/s, 1.0 MB/s, p50 1.000, p99 20.00, max 20.00 ms",
+                "consume 250 records/s, 0.2 MB/s, 2 errors"
+            ]
         );
     }
 
@@ -165,7 +168,7 @@ mod tests {
     fn no_time_and_counts_that_began_anew_have_no_rate() {
         let live = [Live { name: "a", counts: counts(5, 5, 0), latency: None }];
         for (span, last) in [(Duration::ZERO, counts(0, 0, 0)), (Duration::from_secs(1), counts(9, 9, 0))] {
-            assert_eq!(line("warm-up", Duration::ZERO, span, &live, &[last]), "0 s warm-up: a 0 records/s, 0.0 MB/s");
+            assert_eq!(parts(span, &live, &[last]), ["a 0 records/s, 0.0 MB/s"]);
         }
         assert_eq!(LiveLatency::of(&series("a", &[]).latency), None);
     }
@@ -179,7 +182,7 @@ mod tests {
         }
         let Shown::Bar(bar) = &progress.shown else { panic!("no bar") };
         assert_eq!((bar.position(), bar.length()), (2_000, Some(10_000)));
-        assert_eq!(bar.message(), "2 s measuring: a 200 records/s, 0.0 MB/s");
+        assert_eq!((bar.prefix(), bar.message()), ("2 s measuring".into(), "a 200 records/s, 0.0 MB/s".into()));
         let bar = bar.clone();
         progress.finish();
         assert!(bar.is_finished());
@@ -190,6 +193,6 @@ mod tests {
         let mut progress = Progress::bar(None, ProgressDrawTarget::hidden());
         progress.show("reading", Duration::from_secs(1), &[]);
         let Shown::Bar(bar) = &progress.shown else { panic!("no bar") };
-        assert_eq!((bar.length(), bar.message().as_str()), (None, "1 s reading:"));
+        assert_eq!((bar.length(), bar.prefix().as_str()), (None, "1 s reading"));
     }
 }

@@ -26,10 +26,12 @@ fn a_small_plot_is_the_golden_one() {
     };
     let svg = plot(vec![ours, theirs]).standalone();
     if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/plot.svg"), &svg).unwrap();
+        std::fs::write(GOLDEN, &svg).unwrap();
     }
-    assert_eq!(svg, include_str!("../../../testdata/plot.svg"));
+    assert_eq!(svg, std::fs::read_to_string(GOLDEN).unwrap());
 }
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/plot.svg");
 
 #[test]
 fn points_stand_where_their_values_are() {
@@ -90,6 +92,25 @@ fn colours_stand_out_from_both_grounds() {
         assert!(contrast(colour.dark, GROUND_DARK) >= 3.0, "{}", colour.dark);
     }
     assert!(contrast(TEXT_LIGHT, GROUND_LIGHT) >= 4.5 && contrast(TEXT_DARK, GROUND_DARK) >= 4.5);
+}
+
+#[test]
+fn what_is_said_of_the_right_end_stays_inside() {
+    let mut plot = plot(vec![]);
+    plot.x = Axis::nines("percentile", 4.5);
+    let svg = plot.svg();
+    assert!(svg.contains("<text class=\"x\" x=\"455.8\" y=\"258\">99.999</text>"), "{svg}");
+    assert!(svg.contains("<text class=\"x\" x=\"385.2\" y=\"258\">99.99</text>"), "{svg}");
+}
+
+#[test]
+fn two_owners_of_three_lines_have_a_column_each() {
+    let names = ["a1", "a2", "a3", "b1", "b2", "b3"];
+    let svg = plot(names.iter().map(|name| line(name, &[])).collect()).svg();
+    let (_, legend) = svg.split_once("nothing was measured").unwrap();
+    let columns: Vec<_> = legend.matches("<text x=\"48\"").chain(legend.matches("<text x=\"282\"")).collect();
+    assert_eq!(columns.len(), 6, "{legend}");
+    assert!(legend.contains("x=\"48\" y=\"342\">a3<") && legend.contains("x=\"282\" y=\"302\">b1<"), "{legend}");
 }
 
 const GROUND_LIGHT: &str = "#ffffff";
