@@ -11,7 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use millrace_runtime::sim::{SimBuffer, SimDisk, SimEnv, SimFile};
-use millrace_runtime::{DirEntry, Disk, Env, File, FlushScope, OpenMode};
+use millrace_runtime::{DirEntry, Disk, Env, File, FlushScope, OpenMode, Unwritten};
 
 /// A shard over such a disk. Clones are the same shard.
 #[derive(Clone)]
@@ -84,6 +84,10 @@ impl Disk for ForgetfulDisk {
 
     fn buffer(&self, bytes: usize) -> SimBuffer {
         self.disk.buffer(bytes)
+    }
+
+    fn unwritten_buffer(&self, bytes: usize) -> Unwritten<SimBuffer> {
+        self.disk.unwritten_buffer(bytes)
     }
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<ForgetfulFile> {
