@@ -194,6 +194,7 @@ where
     Ended: Future<Output = ()> + 'static,
 {
     abort_on_panic_of_this_thread();
+    pulse.begin();
     executor.run(async {
         pulse.beat();
         let env = GlommioEnv::on_this_executor(shard_index, jobs);

@@ -5,12 +5,15 @@
 //! just another task that is not run. So a thread of its own wakes one task per shard every [`TICK`], which ends any
 //! such sleep; and since the task writes down when it ran, the thread also sees which shards are stuck.
 //!
+//! Before its first task has run there is none to wake. A shard that parks by mistake as early as that is interrupted by a
+//! signal; glommio takes one for a reason to look again.
+//!
 //! A wake costs a parked shard ten system calls. So when no shard has run a task of its own for a while, the next wake
 //! comes after [`IDLE_TICK`]: each shard had several full turns and found nothing to run.
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 #[expect(
     clippy::disallowed_types,
     reason = "the watchdog is a thread of its own; a shard locks it once, at its start"
@@ -34,6 +37,8 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Watches the shards whose pulses these are, in the order of their indexes.
     pub(super) fn start(thread_name: String, pulses: Vec<Arc<Pulse>>) -> io::Result<Self> {
+        // SAFETY: the action does nothing, which a signal handler may do. Who else listens to the signal still hears it.
+        unsafe { signal_hook::low_level::register(INTERRUPTION, || {}) }?;
         let pulses: Arc<[Arc<Pulse>]> = pulses.into();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name(thread_name).spawn({
@@ -68,6 +73,8 @@ impl Watchdog {
 
 /// A shard's sign of life.
 pub(super) struct Pulse {
+    /// The thread of a shard whose first task has not run yet, by the kernel's number; 0 for none.
+    unbegun_thread: AtomicI32,
     last_seen_nanos: AtomicU64,
     /// Wakes sent since the shard last ran.
     wakes_unanswered: AtomicU32,
@@ -84,6 +91,7 @@ impl Pulse {
     #[expect(clippy::disallowed_types, reason = "see the import")]
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
+            unbegun_thread: AtomicI32::new(0),
             last_seen_nanos: AtomicU64::new(now().as_nanos()),
             wakes_unanswered: AtomicU32::new(0),
             quiet_beats: AtomicU32::new(0),
@@ -91,6 +99,12 @@ impl Pulse {
             is_ended: AtomicBool::new(false),
             waker: Mutex::new(None),
         })
+    }
+
+    /// Says that the calling thread is about to run the shard. The shard then calls [`Self::beat`].
+    pub(super) fn begin(&self) {
+        // SAFETY: takes and touches no memory.
+        self.unbegun_thread.store(unsafe { libc::gettid() }, Ordering::Relaxed);
     }
 
     /// Starts the task to wake. Called on the shard.
@@ -106,6 +120,7 @@ impl Pulse {
             pulse.quiet_beats.store(quiet_beats, Ordering::Relaxed);
             if !is_known {
                 *pulse.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+                pulse.unbegun_thread.store(0, Ordering::Relaxed);
                 is_known = true;
             }
             if pulse.is_ended.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }
@@ -123,6 +138,11 @@ impl Pulse {
 
     /// Ends the shard's sleep, if it sleeps.
     fn wake(&self) {
+        let unbegun_thread = self.unbegun_thread.load(Ordering::Relaxed);
+        if unbegun_thread != 0 {
+            // SAFETY: takes and touches no memory, and what the signal does is nothing (see `Watchdog::start`).
+            unsafe { libc::tgkill(libc::getpid(), unbegun_thread, INTERRUPTION) };
+        }
         // A wake that the shard does not take keeps a clone of the waker, and the 32,768th clone panics.
         if self.wakes_unanswered.load(Ordering::Relaxed) >= WAKES_UNANSWERED_MAX {
             return;
@@ -154,10 +174,14 @@ impl Pulse {
 
     /// How long the shard has not run, if that is too long.
     fn stalled_for(&self, at: Moment) -> Option<Duration> {
-        let is_beating = self.waker.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         let last_seen = Moment::from_nanos(self.last_seen_nanos.load(Ordering::Relaxed));
         let elapsed = at.saturating_since(last_seen);
-        (is_beating && elapsed >= STALL_MIN).then_some(elapsed)
+        (self.is_beating() && elapsed >= STALL_MIN).then_some(elapsed)
+    }
+
+    /// Whether the shard can be woken: its task has run once, and has not ended.
+    fn is_beating(&self) -> bool {
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     fn take_waker(&self) -> Option<Waker> {
@@ -176,11 +200,16 @@ const QUIET_BEATS_MIN: u32 = 5;
 /// A shard that has not run for this long is stalled.
 const STALL_MIN: Duration = Duration::from_secs(1);
 
+/// What interrupts a shard's sleep before there is a task to wake: a signal that is ignored where nobody listens to it.
+const INTERRUPTION: libc::c_int = libc::SIGURG;
+
 const WAKES_UNANSWERED_MAX: u32 = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::collections::HashSet;
 
     use ::glommio::{Latency, LocalExecutorBuilder, Shares};
 
@@ -188,13 +217,22 @@ mod tests {
     fn an_executor_that_parks_with_runnable_tasks_still_gets_its_work_done() {
         let pulse = Pulse::new();
         let watchdog = Watchdog::start("watchdog".to_owned(), vec![Arc::clone(&pulse)]).unwrap();
-        // Preempts often enough to park by mistake every few turns; without the watchdog this test does not end.
+        // Preempts often enough to park by mistake every few turns: without the watchdog this test does not end. On a slow
+        // machine nearly every turn is one of them, and the beats end the test early.
         let executor = LocalExecutorBuilder::default().io_memory(0).preempt_timer(Duration::from_micros(20));
-        executor.make().unwrap().run(async {
+        let executor = executor.make().unwrap();
+        pulse.begin();
+        executor.run(async {
             pulse.beat();
             let queue = ::glommio::executor().create_task_queue(Shares::default(), Latency::NotImportant, "work");
-            let yields = async {
+            let last_beat = Arc::clone(&pulse);
+            let yields = async move {
+                let mut beats = HashSet::new();
                 for _ in 0..200_000 {
+                    beats.insert(last_beat.last_seen_nanos.load(Ordering::Relaxed));
+                    if beats.len() > 50 {
+                        break;
+                    }
                     ::glommio::executor().yield_task_queue_now().await;
                 }
             };
