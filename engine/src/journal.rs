@@ -1,4 +1,4 @@
-//! The shard's journal: where a round of small appends becomes durable with one write and one flush.
+//! The shard's journal: where a round of small appends becomes durable with one write.
 //!
 //! The journal is a file of fixed size whose extents were written with zeros once. Rounds go around it as in a ring (see
 //! [`crate::format::journal`]). A round stays live while recovery may need it: until every piece in it is also in its
@@ -132,7 +132,7 @@ impl Ring {
 /// The open journal of a shard.
 pub struct Journal<E: Env> {
     env: E,
-    file: <E::Disk as Disk>::File,
+    file: JournalFile<E>,
     header: JournalHeader,
     ring: Ring,
     /// The newest round that is on the device; 0 when none is.
@@ -157,6 +157,8 @@ impl<E: Env> Journal<E> {
             }
             _ => make(env, directory, &path, &header).await?,
         };
+        let synchronous = env.disk().open(&path, OpenMode::Synchronous).await?;
+        let file = JournalFile { file, synchronous };
         Ok(Self { env: env.clone(), file, header, ring: Ring::new(header.ring_bytes), flushed_sequence: 0 })
     }
 
@@ -179,6 +181,11 @@ impl<E: Env> Journal<E> {
     /// Every round up to `sequence` is on the device.
     pub fn note_flushed(&mut self, sequence: u64) {
         self.flushed_sequence = self.flushed_sequence.max(sequence);
+    }
+
+    /// Whether every round before `sequence` is on the device.
+    pub fn is_flushed_before(&self, sequence: u64) -> bool {
+        self.flushed_sequence + 1 >= sequence
     }
 
     /// Generation of the ring.
@@ -211,19 +218,26 @@ impl<E: Env> Journal<E> {
 
     /// A handle for writing, which needs no access to the ring.
     pub fn file(&self) -> JournalFile<E> {
-        JournalFile { file: self.file.clone() }
+        self.file.clone()
     }
 }
 
-/// The journal's file.
+/// The journal's file, opened in two ways.
+#[derive(Clone)]
 pub struct JournalFile<E: Env> {
     file: <E::Disk as Disk>::File,
+    synchronous: <E::Disk as Disk>::File,
 }
 
 impl<E: Env> JournalFile<E> {
     /// Writes an encoded round to its place.
     pub async fn write(&self, buffer: <E::Disk as Disk>::Buffer, placement: &Placement) -> io::Result<()> {
         self.file.write_at(Rc::new(buffer), RING_START + placement.position).await
+    }
+
+    /// The same, and the round is durable with that. It says nothing of any other write.
+    pub async fn write_durably(&self, buffer: <E::Disk as Disk>::Buffer, placement: &Placement) -> io::Result<()> {
+        self.synchronous.write_at(Rc::new(buffer), RING_START + placement.position).await
     }
 
     /// Flushes; with a flush that reaches the whole device, completed segment writes become durable too.

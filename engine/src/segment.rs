@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use futures_util::future::join_all;
 use millrace_runtime::{BLOCK_BYTES, Buffer, Disk, Env, File, OpenMode};
 
 use crate::format::parse_offset_name;
@@ -20,7 +21,25 @@ pub const FILL_BYTES_MIN: u64 = 64 * 1024;
 /// Filling ahead goes in steps that double up to this size.
 pub const FILL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest single write of zeros, in bytes.
-const FILL_WRITE_BYTES: usize = 1024 * 1024;
+const FILL_WRITE_BYTES: usize = 256 * 1024;
+
+/// How zeros are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillPace {
+    /// Beside the rounds: the device gets one small write at a time, and theirs get between them.
+    Beside,
+    /// Appends wait for the room.
+    Awaited,
+}
+
+impl FillPace {
+    fn write_count(self) -> usize {
+        match self {
+            Self::Beside => 1,
+            Self::Awaited => 8,
+        }
+    }
+}
 
 /// Name of the prepared segment, and of the active one until the one before it is finished.
 pub const NEXT_FILE_NAME: &str = "next-segment";
@@ -176,25 +195,38 @@ impl<E: Env> Segment<E> {
 
     /// Makes `start..end`, both on block boundaries, extents written with zeros, and flushes.
     pub async fn fill(&self, env: &E, start: Position, end: Position) -> io::Result<()> {
-        self.write_zeros(env, start, end).await?;
+        self.write_zeros(env, start, end, |_| Some(FillPace::Awaited)).await?;
         self.sync().await
     }
 
-    /// Writes zeros to `start..end`, both on block boundaries. They count as filled after the next flush.
-    pub async fn write_zeros(&self, env: &E, start: Position, end: Position) -> io::Result<()> {
+    /// Writes zeros from `start` on, at the pace that is asked for before each of them, up to `end` or until there is none;
+    /// says how far it came. Both positions are on block boundaries. What was written counts as filled after the next flush.
+    pub async fn write_zeros(
+        &self,
+        env: &E,
+        start: Position,
+        end: Position,
+        pace_at: impl Fn(Position) -> Option<FillPace>,
+    ) -> io::Result<Position> {
         assert_eq!(start, start.block_floor(), "filling starts on a block");
         assert_eq!(end, end.block_floor(), "filling ends on a block");
         self.file.allocate(start.get(), end.get()).await?;
-        let step_bytes = end.bytes_since(start).min(FILL_WRITE_BYTES);
-        let zeros = Rc::new(env.disk().buffer(step_bytes));
+        let zeros = Rc::new(env.disk().buffer(end.bytes_since(start).min(FILL_WRITE_BYTES)));
         let mut position = start;
-        while position < end {
-            let remaining = end.bytes_since(position);
-            let buffer = if remaining < step_bytes { Rc::new(env.disk().buffer(remaining)) } else { Rc::clone(&zeros) };
-            self.file.write_at(buffer, position.get()).await?;
-            position = position.plus(remaining.min(step_bytes));
+        while position < end
+            && let Some(pace) = pace_at(position)
+        {
+            let mut writes = Vec::new();
+            while position < end && writes.len() < pace.write_count() {
+                let bytes = end.bytes_since(position).min(FILL_WRITE_BYTES);
+                let is_whole = bytes == zeros.as_slice().len();
+                let buffer = if is_whole { Rc::clone(&zeros) } else { Rc::new(env.disk().buffer(bytes)) };
+                writes.push(self.file.write_at(buffer, position.get()));
+                position = position.plus(bytes);
+            }
+            join_all(writes).await.into_iter().collect::<io::Result<()>>()?;
         }
-        Ok(())
+        Ok(position)
     }
 
     /// Writes whole blocks. Durable after the next flush.

@@ -9,7 +9,8 @@
 //! 2. seals the tails of logs that have [`INLINE_BYTES_MAX`] or more outside their segment and writes them there; the
 //!    others' new bytes go, as pieces, into one write to the journal, which also notes how far earlier rounds brought each
 //!    log in its segment; all these writes run at once;
-//! 3. flushes: one flush of the device where that covers every file (see [`FlushScope`]), else one for each file;
+//! 3. flushes: one flush of the device where that covers every file (see [`FlushScope`]), else one for each file. A round
+//!    that is one write of the journal needs none: that write is durable by itself;
 //! 4. marks the bytes durable and wakes who waited.
 //!
 //! docs/decisions/001-commit-path.md has the measurements behind this.

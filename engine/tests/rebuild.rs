@@ -277,6 +277,34 @@ fn deleted_records_stay_deleted_whatever_is_known_of_the_log() {
     }
 }
 
+/// A round that is one write is durable by itself, and makes nothing durable that was written before it.
+#[test]
+fn a_durable_write_is_no_flush_of_what_was_written_before() {
+    for seed in 0..60 {
+        let world = World::new(seed, WorldConfig::default());
+        let large = LogConfig { segment_bytes: 1 << 30, ..policy(FlushPolicy::None) };
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            store.create(partition(0), large);
+            store.create(partition(1), policy(FlushPolicy::Commit));
+            // Segments that are made are flushed, and everything with them.
+            append(&store, partition(0), 100).await;
+            append(&store, partition(1), 100).await;
+            // To the journal, or to the segment.
+            append(&store, partition(0), if seed % 2 == 0 { 10_000 } else { 40_000 }).await;
+            // The second says in the journal how far the first log is durable.
+            append(&store, partition(1), 100).await;
+            append(&store, partition(1), 100).await;
+        });
+        world.crash_shards();
+        world.run(async {
+            let store = open(&world.env(0)).await;
+            assert_eq!(log_end(&store, partition(1)).await, 3, "seed {seed}");
+            assert!(store.offsets(partition(0)).await.is_ok(), "seed {seed}: no damage, whatever was lost");
+        });
+    }
+}
+
 #[test]
 fn a_file_that_grew_without_a_flush_is_filled_again() {
     for seed in 0..20 {
@@ -286,9 +314,9 @@ fn a_file_that_grew_without_a_flush_is_filled_again() {
             let store = open(&world.env(0)).await;
             store.create(partition(0), config.clone());
             append(&store, partition(0), 34_000).await;
-            // The file is made longer first, and then filled.
+            // More than what is filled ahead. The file is made longer first, and then filled.
             world.faults().fail_nth(Some(Operation::Write), 1, Failure::NoSpace);
-            let failing = send(&store, partition(0), None, 34_000).await.unwrap();
+            let failing = send(&store, partition(0), None, 200_000).await.unwrap();
             assert!(failing.ticket.durable().await.is_err());
             assert_eq!(log_end(&store, partition(0)).await, 1);
             store.close().await.unwrap();

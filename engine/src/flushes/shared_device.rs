@@ -169,7 +169,7 @@ impl<E: Env> Disk for SharedDisk<E> {
 
     async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Self::File> {
         let file = self.inner().open(path, mode).await?;
-        Ok(SharedFile { file, watch: Rc::clone(&self.watch) })
+        Ok(SharedFile { file, watch: Rc::clone(&self.watch), is_synchronous: mode == OpenMode::Synchronous })
     }
 
     async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -213,11 +213,13 @@ impl<E: Env> Disk for SharedDisk<E> {
 pub(crate) struct SharedFile<E: Env> {
     file: <E::Disk as Disk>::File,
     watch: Rc<Watch<E>>,
+    /// Every write of it may end with a flush of the device, and counts or not as one does.
+    is_synchronous: bool,
 }
 
 impl<E: Env> Clone for SharedFile<E> {
     fn clone(&self) -> Self {
-        Self { file: self.file.clone(), watch: Rc::clone(&self.watch) }
+        Self { file: self.file.clone(), watch: Rc::clone(&self.watch), is_synchronous: self.is_synchronous }
     }
 }
 
@@ -225,7 +227,8 @@ impl<E: Env> File for SharedFile<E> {
     type Buffer = <E::Disk as Disk>::Buffer;
 
     async fn write_at(&self, buffer: Rc<Self::Buffer>, position: u64) -> io::Result<()> {
-        self.file.write_at(buffer, position).await
+        let write = self.file.write_at(buffer, position);
+        if self.is_synchronous { self.watch.flush(write, |_| true).await } else { write.await }
     }
 
     async fn read_at(&self, position: u64, bytes: usize) -> io::Result<Option<Self::Buffer>> {

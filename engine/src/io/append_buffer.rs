@@ -49,7 +49,7 @@ impl<B: Buffer> AppendBuffer<B> {
     pub fn sealed(buffer: B) -> Self {
         let buffer = Self::over(Unwritten::new(buffer));
         buffer.filled.set(buffer.capacity);
-        buffer.seal();
+        buffer.seal(buffer.capacity);
         buffer
     }
 
@@ -101,18 +101,22 @@ impl<B: Buffer> AppendBuffer<B> {
         unsafe { std::slice::from_raw_parts(self.pointer.as_ptr().add(start), end - start) }
     }
 
-    /// Ends appending and hands the memory out for writing, cut to the blocks that hold something. The rest of the last
-    /// block is zero. Sealing again returns the same memory.
-    pub fn seal(&self) -> Rc<B> {
+    /// Ends appending and hands the first `bytes` out for writing: whole blocks, of which the last may be filled in part.
+    /// The rest of that block is zero. Bytes behind stay readable. Sealing again returns the same memory.
+    ///
+    /// # Panics
+    /// When the bytes are not whole blocks, or one of the blocks holds nothing.
+    pub fn seal(&self, bytes: usize) -> Rc<B> {
         let mut owner = self.owner.borrow_mut();
         let sealed = match std::mem::replace(&mut *owner, Owner::Moving) {
             Owner::Open(buffer) => {
                 let filled = self.filled.get();
-                let bytes = filled.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+                assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "whole blocks are written");
+                assert!(bytes <= filled.next_multiple_of(BLOCK_BYTES), "of which each holds something");
                 // SAFETY: the range ends inside the capacity, which is whole blocks, and lies at or above `filled`, so no
                 // slice covers it (point 2).
-                unsafe { self.pointer.as_ptr().add(filled).write_bytes(0, bytes - filled) };
-                // SAFETY: that was the rest of the first `bytes`.
+                unsafe { self.pointer.as_ptr().add(filled).write_bytes(0, bytes.saturating_sub(filled)) };
+                // SAFETY: the first `filled` bytes were written before, and that was the rest of the first `bytes`.
                 Rc::new(unsafe { buffer.into_written(bytes) })
             }
             Owner::Sealed(buffer) => buffer,
@@ -170,32 +174,36 @@ impl<B: Buffer> Clone for Slice<B> {
 
 /// Memory for tests, of which nobody may assume that it is zeroed.
 #[cfg(test)]
-pub(crate) struct Memory(Vec<u8>);
+pub(crate) struct Memory {
+    bytes: Vec<u8>,
+    /// What it was trimmed to. The rest stays where it is, as of any buffer.
+    length: usize,
+}
 
 #[cfg(test)]
 impl Memory {
     pub(crate) fn unwritten(bytes: usize) -> AppendBuffer<Self> {
         assert!(bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES), "whole blocks");
-        AppendBuffer::over(Unwritten::new(Self(vec![0xA5; bytes])))
+        AppendBuffer::over(Unwritten::new(Self { bytes: vec![0xA5; bytes], length: bytes }))
     }
 }
 
 #[cfg(test)]
 impl Buffer for Memory {
     fn as_slice(&self) -> &[u8] {
-        &self.0
+        &self.bytes[..self.length]
     }
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.bytes[..self.length]
     }
 
     fn memory(&mut self) -> NonNull<[u8]> {
-        NonNull::from(&mut self.0[..])
+        NonNull::from(&mut self.bytes[..self.length])
     }
 
     fn trim(&mut self, bytes: usize) {
-        self.0.truncate(bytes);
+        self.length = bytes;
     }
 }
 
@@ -213,14 +221,22 @@ mod tests {
         assert_eq!(buffer.append(b"first", |_| ()), 0);
         let first = Slice::new(Rc::clone(&buffer), 0, 5);
         assert_eq!(buffer.append(b"second", |copy| copy[0] = b'S'), 5);
-        let sealed = buffer.seal();
+        let sealed = buffer.seal(BLOCK_BYTES);
         assert_eq!(sealed.as_slice().len(), BLOCK_BYTES);
         assert_eq!(&sealed.as_slice()[..11], b"firstSecond");
         assert!(sealed.as_slice()[11..].iter().all(|byte| *byte == 0), "nothing of what was in memory before");
         assert_eq!(first.as_slice(), b"first");
-        assert!(Rc::ptr_eq(&sealed, &buffer.seal()));
+        assert!(Rc::ptr_eq(&sealed, &buffer.seal(BLOCK_BYTES)));
         drop((sealed, buffer));
         assert_eq!(first.as_slice(), b"first");
+    }
+
+    #[test]
+    fn bytes_behind_what_is_written_stay_readable() {
+        let buffer = buffer(2);
+        buffer.append(&[7; BLOCK_BYTES + 10], |_| ());
+        assert_eq!(buffer.seal(BLOCK_BYTES).as_slice(), [7; BLOCK_BYTES]);
+        assert_eq!(buffer.slice(BLOCK_BYTES - 1, BLOCK_BYTES + 10), [7; 11]);
     }
 
     #[test]
@@ -235,7 +251,8 @@ mod tests {
     #[should_panic(expected = "sealed")]
     fn a_sealed_buffer_takes_nothing() {
         let buffer = buffer(1);
-        buffer.seal();
         buffer.append(b"abc", |_| ());
+        buffer.seal(BLOCK_BYTES);
+        buffer.append(b"d", |_| ());
     }
 }

@@ -71,16 +71,21 @@ impl<E: Env> Log<E> {
     }
 
     /// Up to where the segment is to be filled now: a step further than now if all that was appended does not fit, or
-    /// only just does.
+    /// fits with less than half a step to spare.
     pub fn fill_target(&self) -> Option<Position> {
         let filled_end = self.active.as_ref().map_or(Position::default(), |active| active.filled_end);
-        let needed_end = self.locate_active(self.offsets.written().position).block_ceil();
+        let needed_end = self.needed_end();
         // A small segment is not filled far past its own size.
         let step_max = Position::new(self.config.segment_bytes / 8).block_floor().get().max(segment::FILL_BYTES_MIN);
         let step_bytes = self.fill_bytes_next.min(step_max);
-        let reserve_end = Position::new(needed_end.get() + step_bytes / 4);
+        let reserve_end = Position::new(needed_end.get() + step_bytes / 2);
         let target = Position::new(needed_end.max(filled_end).get() + step_bytes);
         (reserve_end > filled_end).then_some(target)
+    }
+
+    /// Up to where the segment has to be filled for all that was appended.
+    pub fn needed_end(&self) -> Position {
+        self.locate_active(self.offsets.written().position).block_ceil()
     }
 
     /// Whether the next segment is to be prepared: a roll is due or near.

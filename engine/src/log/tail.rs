@@ -8,8 +8,8 @@
 //! ```
 //!
 //! - A chunk starts on a block boundary. When a chunk is sealed inside a block, the next one begins with a copy of that
-//!   partial block, so each chunk can be written by itself in whole blocks. The rewritten prefix is byte-identical, so it
-//!   does not matter which of the two images of that block is on the device.
+//!   partial block. It is then written with the next chunk, and only with that one if they are written together: no block
+//!   is written twice at a time, so the chunks of a log may be written in any order.
 //! - A chunk is written once: it is sealed first, and a sealed chunk takes no more bytes.
 //! - A batch never spans two chunks, except that its end may be repeated as the next chunk's prefix.
 //! - An open chunk that is small grows by moving to twice the memory; slices of the old memory stay valid.
@@ -176,17 +176,24 @@ impl<B: Buffer> Tail<B> {
     ///
     /// The caller writes all of them before it calls this again.
     pub fn seal(&mut self) -> Vec<SealedChunk<B>> {
-        let unwritten = self.chunks.iter_mut().filter(|chunk| chunk.state != ChunkState::Written);
-        unwritten
-            .map(|chunk| {
-                let is_half_empty = 2 * chunk.buffer.filled() < chunk.buffer.capacity();
-                if chunk.state == ChunkState::Open && is_half_empty {
-                    self.chunk_bytes_next = (self.chunk_bytes_next / 2).max(CHUNK_BYTES_MIN);
-                }
-                chunk.state = ChunkState::Sealed;
-                SealedChunk { start: chunk.start, buffer: chunk.buffer.seal() }
-            })
-            .collect()
+        let mut sealed = Vec::new();
+        let mut next_start = None;
+        for chunk in self.chunks.iter_mut().rev().take_while(|chunk| chunk.state != ChunkState::Written) {
+            let is_half_empty = 2 * chunk.buffer.filled() < chunk.buffer.capacity();
+            if chunk.state == ChunkState::Open && is_half_empty {
+                self.chunk_bytes_next = (self.chunk_bytes_next / 2).max(CHUNK_BYTES_MIN);
+            }
+            chunk.state = ChunkState::Sealed;
+            // What the next chunk repeats is written with that one.
+            let end = next_start.map_or(chunk.end(), |next: Position| next.min(chunk.end()));
+            let bytes = end.bytes_since(chunk.start).next_multiple_of(BLOCK_BYTES);
+            if bytes > 0 {
+                sealed.push(SealedChunk { start: chunk.start, buffer: chunk.buffer.seal(bytes) });
+            }
+            next_start = Some(chunk.start);
+        }
+        sealed.reverse();
+        sealed
     }
 
     /// Notes that every chunk that ends at or before `end` is in the segment.
@@ -262,7 +269,15 @@ mod tests {
                         model[start] = 255;
                     }
                     6..=7 => {
-                        for chunk in tail.seal() {
+                        let mut written_end = 0;
+                        let mut chunks = tail.seal();
+                        for chunk in &chunks {
+                            let start = chunk.start.bytes_since(base);
+                            prop_assert!(start >= written_end, "no block is written twice");
+                            written_end = start + chunk.buffer.as_slice().len();
+                        }
+                        chunks.reverse();
+                        for chunk in chunks {
                             let start = chunk.start.bytes_since(base);
                             let end = start + chunk.buffer.as_slice().len();
                             file.resize(file.len().max(end), 0);

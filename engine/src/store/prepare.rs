@@ -12,10 +12,13 @@ use millrace_runtime::{BLOCK_BYTES, Buffer, Env, FlushScope, TaskClass, Tasks};
 
 use super::{Inner, SharedLog, idle, open, round, space};
 use crate::io::{AppendBuffer, is_out_of_files};
-use crate::log::Failure;
 use crate::log::active::{ActiveSegment, HeaderState};
+use crate::log::{Failure, Log};
 use crate::model::{Offset, Position};
-use crate::segment::{FILL_BYTES_MIN, Segment};
+use crate::segment::{FILL_BYTES_MIN, FillPace, Segment};
+
+/// While appends wait for room, they get it, and so much more, before the rest of a step is filled.
+const FILL_AWAITED_BYTES: u64 = 4 << 20;
 
 /// Logs that are prepared at the same time,
 const PREPARING_MAX: usize = 32;
@@ -103,7 +106,8 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64) -> io::
         filled_end.zip(borrowed.fill_target()).filter(|_| borrowed.life == life)
     };
     if let Some((start, end)) = step {
-        segment.write_zeros(&inner.env, start, end).await?;
+        let end =
+            segment.write_zeros(&inner.env, start, end, |filled_end| fill_pace(&log.borrow(), filled_end)).await?;
         // A flush that fails may take what was written before it along, and a round's flush of the file that ends in the
         // meantime knows nothing of that.
         log.borrow_mut().flushing_beside = inner.flush_scope == FlushScope::File;
@@ -137,6 +141,15 @@ async fn extend<E: Env>(inner: &Inner<E>, log: &SharedLog<E>, life: u64) -> io::
         }
     }
     Ok(())
+}
+
+/// How to go on filling a log's segment; not at all while appends wait that there is room for by now.
+fn fill_pace<E: Env>(log: &Log<E>, filled_end: Position) -> Option<FillPace> {
+    if log.has_room() {
+        return Some(FillPace::Beside);
+    }
+    let is_enough = filled_end.get() >= log.needed_end().get() + FILL_AWAITED_BYTES;
+    (!is_enough).then_some(FillPace::Awaited)
 }
 
 fn is_alive<E: Env>(log: &SharedLog<E>, life: u64) -> bool {

@@ -147,7 +147,7 @@ impl File for SimFile {
         place.check_alive().await?;
         assert_length(buffer.as_slice().len());
         assert_position(position);
-        let start = begin(place, Operation::Write);
+        let start = begin(place, if self.open.synchronous { Operation::SyncData } else { Operation::Write });
         let hash = buffer.hash();
         place.core.trace.fold(position ^ hash);
         let id = {
@@ -160,8 +160,14 @@ impl File for SimFile {
         place.call_after(start.effect_after_ns + start.answer_after_ns, move || {
             let machine = &file.open.place.machine;
             let failure = start.failure.map(Failure::to_error);
-            let synchronous = file.open.synchronous;
-            let result = machine.volume.borrow_mut().complete_write(id, synchronous, failure, &machine.disk_random);
+            let mut volume = machine.volume.borrow_mut();
+            if file.open.synchronous && failure.is_some() {
+                // It may have ended with a flush of the device, and that may be what failed.
+                let covered = volume.last_sequence();
+                volume.lose_device_flush(covered, file.open.place.core.config.disk.flush_scope, &machine.disk_random);
+            }
+            let result = volume.complete_write(id, file.open.synchronous, failure, &machine.disk_random);
+            drop(volume);
             sender.send(result);
         });
         place.answer(receiver).await

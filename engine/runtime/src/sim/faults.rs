@@ -29,7 +29,7 @@ pub enum Operation {
     Read,
     /// Writing to a file.
     Write,
-    /// Making a file's writes durable.
+    /// Making a file's writes durable, or a write that is durable when it ends.
     SyncData,
     /// Reserving space.
     Allocate,

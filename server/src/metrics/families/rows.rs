@@ -144,7 +144,7 @@ pub const FAMILIES: &[Family] = &[
         unit: Unit::Seconds,
         kind: Kind::Histogram,
         labels: &["shard"],
-        help: "Time of a flush of the device within a round.",
+        help: "Time of a flush of the device within a round, or of a round's only write, which is durable by itself.",
         samples: |report, out| stores(report, |shard, store| out.durations(&[&shard], &store.flushes)),
     },
     Family {

@@ -23,6 +23,8 @@ const SIM_DAMAGE: &[&str] = &["-p", "millrace-sim", "--test", "storage", "bits_f
 const SIM_LIVES: &[&str] = &["-p", "millrace-sim", "--test", "storage", "many_lives"];
 const ENGINE_FLUSHES: &[&str] =
     &["-p", "millrace-engine", "--test", "rebuild", "a_flush_that_fails_is_heard_by_every_shard_of_the_device"];
+const ENGINE_DURABLE: &[&str] =
+    &["-p", "millrace-engine", "--test", "rebuild", "a_durable_write_is_no_flush_of_what_was_written_before"];
 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
@@ -162,11 +164,27 @@ pub(super) const FAULTS: &[Fault] = &[
         test: ENGINE_FLUSHES,
     },
     Fault {
-        name: "write-neighbours-at-once",
-        what: "Chunks of one log that share a block are written at the same time.",
-        file: "engine/src/store/round.rs",
-        text: "        for chunk in &part.chunks {\n            let position = position_in_file(chunk.start, part.origin);\n            part.segment.write(Rc::clone(&chunk.buffer), position).await?;\n        }",
-        replacement: "        let write = |chunk: &SealedChunk<_>| part.segment.write(Rc::clone(&chunk.buffer), position_in_file(chunk.start, part.origin));\n        join_all(part.chunks.iter().map(write)).await.into_iter().collect::<io::Result<()>>()?;",
+        name: "write-a-block-twice",
+        what: "Chunks that are written at the same time share a block.",
+        file: "engine/src/log/tail.rs",
+        text: "|next: Position| next.min(chunk.end())",
+        replacement: "|_: Position| chunk.end()",
         test: SIM_LIVES,
+    },
+    Fault {
+        name: "durable-write-without-flush",
+        what: "A round that is one write of the journal is written like one that is flushed afterwards.",
+        file: "engine/src/journal.rs",
+        text: "self.synchronous.write_at(",
+        replacement: "self.file.write_at(",
+        test: POWER_DEVICE,
+    },
+    Fault {
+        name: "durable-write-for-others",
+        what: "A durable write of the journal is taken for a flush of what was written before.",
+        file: "engine/src/store/round.rs",
+        text: "if flush_wanted && segment_writes.is_empty() && is_all_durable_before(inner, &write)",
+        replacement: "if flush_wanted && segment_writes.is_empty() && (true || is_all_durable_before(inner, &write))",
+        test: ENGINE_DURABLE,
     },
 ];
