@@ -87,7 +87,9 @@ mod tests {
 
     #[test]
     fn the_banner_says_what_it_must() {
-        let config = check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
+        let mut raw = RawConfig::new();
+        raw.add_assignment("millrace.shards=2");
+        let config = check(&raw, Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap();
         let identity = Identity { cluster_id: crate::identity::ClusterId::from_random(1), node_id: 1 };
         let finding = Finding { level: Level::Hurts, what: "rain".into(), why: "wet", mend: "umbrella".into() };
         let text = banner(&config, &identity, config.admin.bind, &[finding]);

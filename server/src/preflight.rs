@@ -282,7 +282,9 @@ mod tests {
     use crate::machine::{Volume, WallClock};
 
     fn config() -> Config {
-        check(&RawConfig::new(), Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap()
+        let mut raw = RawConfig::new();
+        raw.add_assignment("millrace.shards=2");
+        check(&raw, Room { core_count: 2, memory_bytes: 4 << 30 }).unwrap()
     }
 
     fn good() -> Machine {

@@ -202,9 +202,15 @@ impl Settings {
     }
 }
 
+/// A shard per core. Where there are only two, a second shard costs more than it brings: decision 007.
+fn default_shard_count(core_count: usize) -> u16 {
+    let shard_count = if core_count <= 2 { 1 } else { core_count.min(SHARD_COUNT_MAX) };
+    u16::try_from(shard_count).expect("cut to 256")
+}
+
 fn check_shards(settings: &Settings, room: Room, errors: &mut Vec<ConfigError>) -> Option<ShardConfig> {
     let count = match settings.number::<u16>(Key::ShardCount) {
-        0 => u16::try_from(room.core_count.clamp(1, SHARD_COUNT_MAX)).expect("clamped to 256"),
+        0 => default_shard_count(room.core_count),
         count => count,
     };
     let bytes = match settings.number::<u64>(Key::MemoryBytes) {

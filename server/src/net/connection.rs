@@ -20,6 +20,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use super::outgoing::Outgoing;
 use super::produces;
 use super::progress::Progress;
 use crate::fetch_session::ConnectionNumber;
-use crate::handlers::{self, Context};
+use crate::handlers::{self, Context, produce};
 use crate::shard::mailbox::message::{Accepted, Message};
 use crate::shard::placement::ShardIndex;
 use crate::shard::router::ShardGone;
@@ -240,39 +241,24 @@ async fn linger<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) {
 /// Serves requests in order. One that breaks the protocol is the last, and the answers to those before it are sent first.
 async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close> {
     let mut outgoing = Outgoing::default();
-    let mut under_way = VecDeque::new();
+    let mut under_way: VecDeque<UnderWay> = VecDeque::new();
     let mut refused = None;
     loop {
         let version = live.changed.version();
         live.mute.extend(shard.env().clock().now(), outgoing.take_throttle());
-        if refused.is_none()
-            && let Some(request) = take_request(live)
-        {
+        // What comes while these are started has to wait: answers that are ready are sent first.
+        let received_count = live.inbox.borrow().len();
+        for _ in 0..received_count {
+            if refused.is_some() {
+                break;
+            }
+            let Some(request) = take_request(live) else { break };
             live.is_serving.set(true);
-            let head = decode_head::<E>(&request);
-            if let Ok(Head::Served(head)) = head
-                && head.api_key == ApiKey::Produce
-            {
-                let context = context(shard, live, head, &request);
-                match produces::start(&context, &request, &mut outgoing, &mut under_way).await {
-                    Ok(started) => under_way.push_back(Box::pin(started.finish(request))),
-                    Err(close) => refused = Some(close),
-                }
-                if under_way.len() == limits::PIPELINE_COUNT_MAX
-                    && let Some(produce) = under_way.pop_front()
-                {
-                    refused = refused.or(produces::finish(shard, produce.await, &mut outgoing, &mut under_way));
-                }
-                continue;
-            }
-            refused = produces::finish_all(shard, &mut outgoing, &mut under_way).await;
-            if refused.is_none() {
-                refused = serve_one(shard, live, head, &request, &mut outgoing).await.err();
-            }
-            continue;
+            refused = start(shard, live, request, &mut outgoing, &mut under_way).await.err();
+            live.mute.extend(shard.env().clock().now(), outgoing.take_throttle());
         }
 
-        // Everything received has been started. What is finished leaves together.
+        // What is finished leaves together.
         while let Some(finished) = under_way.front_mut().and_then(FutureExt::now_or_never) {
             under_way.pop_front();
             refused = refused.or(produces::finish(shard, finished, &mut outgoing, &mut under_way));
@@ -304,6 +290,37 @@ async fn serve<E: Env>(shard: &Shard<E>, live: &Rc<Live<E>>) -> Result<(), Close
         let received = std::pin::pin!(live.changed.changed(version));
         select(received, std::pin::pin!(shard.reached(Stage::Draining))).await;
     }
+}
+
+/// A Produce whose batches are on their way. It resolves when it can be answered.
+type UnderWay = Pin<Box<dyn Future<Output = Result<produce::Finished, Close>>>>;
+
+/// Starts a Produce, behind those that are under way; serves any other request, once those are answered.
+async fn start<E: Env>(
+    shard: &Shard<E>,
+    live: &Rc<Live<E>>,
+    request: Request,
+    outgoing: &mut Outgoing<E>,
+    under_way: &mut VecDeque<UnderWay>,
+) -> Result<(), Close> {
+    let head = decode_head::<E>(&request);
+    if let Ok(Head::Served(head)) = head
+        && head.api_key == ApiKey::Produce
+    {
+        let context = context(shard, live, head, &request);
+        let started = produces::start(&context, &request, outgoing, under_way).await?;
+        under_way.push_back(Box::pin(started.finish(request)));
+        if under_way.len() == limits::PIPELINE_COUNT_MAX
+            && let Some(produce) = under_way.pop_front()
+        {
+            return produces::finish(shard, produce.await, outgoing, under_way).map_or(Ok(()), Err);
+        }
+        return Ok(());
+    }
+    if let Some(close) = produces::finish_all(shard, outgoing, under_way).await {
+        return Err(close);
+    }
+    serve_one(shard, live, head, &request, outgoing).await
 }
 
 /// Serves one request that is not a Produce. All before it are answered.

@@ -175,21 +175,41 @@ impl<E: Env, C: Connection> FrameReader<E, C> {
             return Ok(());
         }
         self.buffer.reserve_exact(end.saturating_sub(self.buffer.len()));
-        self.connection.set_receive_low_water((end - self.filled).min(LOW_WATER_BYTES_MAX));
-        let received = self.receive_until(end, RESERVED_BYTES_MIN, progress).await;
+        let received = self.receive_to_mark(end, progress).await;
         self.connection.set_receive_low_water(1);
         received
+    }
+
+    /// Receives up to `end` in parts of [`LOW_WATER_BYTES_MAX`] or more. The mark is never above what is missing: there may
+    /// be nothing behind this request to reach it.
+    async fn receive_to_mark(&mut self, end: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
+        let mut mark = 1;
+        while self.filled < end {
+            let wanted = (end - self.filled).min(LOW_WATER_BYTES_MAX);
+            if mark != wanted {
+                self.connection.set_receive_low_water(wanted);
+                mark = wanted;
+            }
+            self.grow(end, RESERVED_BYTES_MIN);
+            self.receive_some(progress).await?;
+        }
+        Ok(())
     }
 
     /// Receives until the first `end` bytes of the buffer are filled, or more were from the start. The buffer doubles as
     /// bytes arrive, from `bytes_min` on.
     async fn receive_until(&mut self, end: usize, bytes_min: usize, progress: &Progress) -> Result<(), ReceiveEnd> {
         while self.filled < end {
-            let grown = (2 * self.filled).max(bytes_min).min(end);
-            self.buffer.resize(grown, 0);
+            self.grow(end, bytes_min);
             self.receive_some(progress).await?;
         }
         Ok(())
+    }
+
+    /// Makes room for the next bytes of a request that ends at `end`.
+    fn grow(&mut self, end: usize, bytes_min: usize) {
+        let grown = (2 * self.filled).max(bytes_min).min(end);
+        self.buffer.resize(grown, 0);
     }
 
     /// Receives into the unfilled part of the buffer.

@@ -54,10 +54,18 @@ impl<E: Env> Client<E> {
     }
 
     /// Sends as long as the broker listens. A broker that has closed shows when the answer is wanted.
-    pub(crate) async fn send(&self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let Ok(sent_bytes) = self.connection.send_vectored(&[IoSlice::new(bytes)]).await else { return };
-            bytes = &bytes[sent_bytes..];
+    pub(crate) async fn send(&self, bytes: &[u8]) {
+        self.sending(bytes).await;
+    }
+
+    /// [`Client::send`] for a task beside the one that receives.
+    pub(crate) fn sending<'a>(&self, mut bytes: &'a [u8]) -> impl Future<Output = ()> + use<'a, E> {
+        let connection = self.connection.clone();
+        async move {
+            while !bytes.is_empty() {
+                let Ok(sent_bytes) = connection.send_vectored(&[IoSlice::new(bytes)]).await else { return };
+                bytes = &bytes[sent_bytes..];
+            }
         }
     }
 

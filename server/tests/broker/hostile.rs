@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, select};
 use millrace_protocol::api_key::ApiKey;
 use millrace_protocol::batch::{Attributes, BatchBuilder, BatchFields, ProducerFields};
 use millrace_protocol::error_code::ErrorCode;
@@ -48,6 +48,38 @@ fn more_pipelined_requests_than_slots_are_all_answered() {
         for client in answered {
             client.join().await;
         }
+        broker.stop().await;
+    });
+}
+
+/// There is always another request to start. The answers that are ready do not wait for the last one.
+#[test]
+fn answers_leave_although_requests_keep_coming() {
+    const REQUESTS: usize = 2000;
+    let disk = DiskConfig { sync_latency_ns: 5_000_000..10_000_000, ..DiskConfig::default() };
+    let world = World::new(5, WorldConfig { disk, ..WorldConfig::default() });
+    world.run(async {
+        let broker = Running::start(&world, PARTITIONS).await;
+        let env = client_env(&world);
+        let mut client = Client::connect(&env, broker.address).await;
+        client.make_topic("weather").await;
+        let (small, mut writer) = (batch(&[b"small"]), Writer::new());
+        for _ in 0..REQUESTS {
+            client.push(&mut writer, 9, &produce_request("weather", &[(0, &small)], -1));
+        }
+        let start = env.clock().now();
+        let sending = client.sending(writer.bytes());
+        let receiving = async {
+            let mut answered_after = Vec::new();
+            for _ in 0..REQUESTS {
+                client.receive(ApiKey::Produce, 9).await.unwrap();
+                answered_after.push(env.clock().now() - start);
+            }
+            answered_after
+        };
+        let ((), answered_after) = join(sending, receiving).await;
+        let (first, last) = (answered_after[0], answered_after[REQUESTS - 1]);
+        assert!(first < last / 4, "the first answer after {first:?}, the last after {last:?}");
         broker.stop().await;
     });
 }

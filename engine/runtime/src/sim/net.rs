@@ -169,8 +169,11 @@ impl Connection for SimConnection {
         poll_fn(|context| wire.poll_receive(&place.core, *side, buffer, context)).await
     }
 
-    fn set_receive_low_water(&self, _bytes: usize) {
-        // Bytes arrive in parts of any size here, and each is told of: the hint promises nothing.
+    fn set_receive_low_water(&self, bytes: usize) {
+        let Descriptor { place, wire, side } = &*self.descriptor;
+        if place.is_alive() {
+            wire.set_receive_low_water(*side, bytes);
+        }
     }
 
     /// Now and then takes a while before it looks at the bytes, as a submitted request does.

@@ -24,13 +24,16 @@ fn refused(settings: &[&str], expected: &[&str]) {
 #[test]
 fn the_defaults_start_on_a_small_and_on_a_large_machine() {
     let config = checked(&[]).unwrap();
-    assert_eq!(config.shards.count, 2);
+    assert_eq!(config.shards.count, 1);
     assert_eq!(config.shards.memory.bytes(), 4 << 30);
     assert_eq!(config.net.request_bytes_max, 104_857_600);
     assert_eq!(config.net.listeners[0].bind, "127.0.0.1:9092".parse().unwrap());
     assert_eq!(config.net.listeners[0].advertised_host, "127.0.0.1");
-    for (core_count, memory_bytes) in [(1, 256 << 20), (2, 512 << 20), (1000, 1 << 40)] {
-        check(&RawConfig::new(), Room { core_count, memory_bytes }).unwrap();
+    for (core_count, memory_bytes, shard_count) in
+        [(1, 256 << 20, 1), (2, 512 << 20, 1), (3, 1 << 30, 3), (64, 64 << 30, 64), (1000, 1 << 40, 256)]
+    {
+        let config = check(&RawConfig::new(), Room { core_count, memory_bytes }).unwrap();
+        assert_eq!(config.shards.count, shard_count);
     }
 }
 
@@ -112,7 +115,7 @@ fn listeners_have_names_of_their_own() {
 #[test]
 fn sizes_that_cannot_work_together_are_refused() {
     refused(
-        &["millrace.memory.bytes=60MiB"],
+        &["millrace.memory.bytes=60MiB", "millrace.shards=2"],
         &["millrace.memory.bytes and millrace.shards clash: 60 MiB for 2 shards"],
     );
     refused(
@@ -157,15 +160,17 @@ fn what_topics_fall_back_on_is_checked_as_kafka_does() {
 
 #[test]
 fn the_keys_of_compaction_fit_their_share_of_the_memory() {
-    let keys = |settings: &[&str]| checked(settings).map(|config| config.store.key_map_bytes_max);
+    let keys = |settings: &[&str]| {
+        checked(&[settings, &["millrace.shards=2"]].concat()).map(|config| config.store.key_map_bytes_max)
+    };
     assert_eq!(keys(&[]).unwrap(), 64 << 20, "half of Kafka's default for each of two shards");
     assert_eq!(keys(&["log.cleaner.dedupe.buffer.size=4MiB"]).unwrap(), 2 << 20);
     assert_eq!(keys(&["log.cleaner.dedupe.buffer.size=1MiB"]).unwrap(), 1 << 20, "a shard needs that much");
-    let small = checked(&["millrace.memory.bytes=64MiB"]).unwrap();
+    let small = checked(&["millrace.memory.bytes=64MiB", "millrace.shards=2"]).unwrap();
     assert_eq!((small.store.key_map_bytes_max, small.store.records_bytes_max), (2 << 20, 1 << 20));
     assert!(small.describe().contains(&format!("\"log.cleaner.dedupe.buffer.size\" = {} ", 4 << 20)));
     refused(
-        &["millrace.memory.bytes=64MiB", "log.cleaner.dedupe.buffer.size=8MiB"],
+        &["millrace.memory.bytes=64MiB", "log.cleaner.dedupe.buffer.size=8MiB", "millrace.shards=2"],
         &["log.cleaner.dedupe.buffer.size and millrace.memory.bytes clash: a shard's memory for keys is 2097152 bytes"],
     );
 }

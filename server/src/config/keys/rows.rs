@@ -541,7 +541,7 @@ pub const ROWS: &[Row] = &[
         kind: Kind::Number { min: 0, max: 256 },
         default: "0",
         change: Change::Restart,
-        doc: "Shards, each a thread that owns its partitions. 0 is one per core.",
+        doc: "Shards, each a thread that owns its partitions. 0 is one per core, and a single one on two cores.",
     },
     Row {
         key: Key::PinCores,

@@ -90,6 +90,28 @@ fn requests_come_out_whole_however_they_arrive() {
 }
 
 #[test]
+fn a_request_comes_out_although_nothing_is_sent_behind_it() {
+    for seed in 0..40 {
+        let world = World::new(seed, WorldConfig::default());
+        world.run(async {
+            let env = world.env(0);
+            let (broker, client) = connect(&env).await;
+            let budget = Budget::new(BYTES_MAX);
+            let mut reader = FrameReader::new(&env, &broker, &budget, BYTES_MAX);
+            for _ in 0..20 {
+                let body = vec![7; 10 + usize::try_from(env.random().below(300_000)).unwrap()];
+                let (request, progress) = (framed(&body), progress());
+                let mut received = Vec::new();
+                let receiving = reader.receive(&progress, |request: Request| received.push(request.frame.to_vec()));
+                let ((), outcome) = futures_util::future::join(send_all(&client, &request), receiving).await;
+                outcome.unwrap();
+                assert!(received == [body], "seed {seed}");
+            }
+        });
+    }
+}
+
+#[test]
 fn a_request_waits_until_there_is_memory_for_it() {
     let world = World::new(1, WorldConfig::default());
     world.run(async {

@@ -42,6 +42,8 @@ struct Pipe {
     /// Bytes in flight and arrived. Invariant: at most the configured buffer.
     held_bytes: usize,
     end_arrived: bool,
+    /// The reader may be left alone while fewer bytes have arrived.
+    low_water_bytes: usize,
     last_arrival_ns: u64,
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -117,7 +119,11 @@ impl Wire {
             return Poll::Ready(Ok(0));
         }
         let mut pipe = self.pipes[1 - side].borrow_mut();
-        if !pipe.arrived.is_empty() {
+        // An attempt that finds bytes takes them, as on a real machine; only one that waits is left alone for longer.
+        let enough_bytes = pipe.low_water_bytes.min(core.config.net.buffer_bytes);
+        let may_wait = pipe.arrived.len() < enough_bytes && !pipe.end_arrived && !self.reset.get();
+        let waits = pipe.arrived.is_empty() || may_wait && core.network.random.one_in(2);
+        if !waits {
             let bytes = core.network.random.portion(buffer.len().min(pipe.arrived.len()));
             for (target, byte) in buffer.iter_mut().zip(pipe.arrived.drain(..bytes)) {
                 *target = byte;
@@ -134,6 +140,13 @@ impl Wire {
         }
         pipe.reader = Some(context.waker().clone());
         Poll::Pending
+    }
+
+    /// From now on `side` may be left waiting until so many bytes have arrived.
+    pub(in crate::sim) fn set_receive_low_water(&self, side: Side, bytes: usize) {
+        let mut pipe = self.pipes[1 - side].borrow_mut();
+        pipe.low_water_bytes = bytes;
+        wake(&mut pipe.reader);
     }
 
     /// Ends both directions for one side.
