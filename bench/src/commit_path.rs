@@ -25,6 +25,8 @@ use millrace_runtime::{Disk, Env, TaskClass, TaskHandle, Tasks};
 use report::{Machine, Report};
 use workload::Cell;
 
+use crate::report::print_with_json;
+
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Arguments {
     /// A directory on the device to measure. A folder is made in it and removed at the end.
@@ -57,20 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let removal = std::fs::remove_dir_all(&directory).with_context(|| format!("removing {}", directory.display()));
     let report = outcome?;
     removal?;
-    let tables = report.tables();
-    match &arguments.json {
-        None => println!("{tables}"),
-        Some(path) if path == Path::new("-") => {
-            eprintln!("{tables}");
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        }
-        Some(path) => {
-            println!("{tables}");
-            std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
-                .with_context(|| format!("writing {}", path.display()))?;
-        }
-    }
-    Ok(())
+    print_with_json(&report.tables(), arguments.json.as_deref(), &report)
 }
 
 fn cells(arguments: &Arguments) -> anyhow::Result<Vec<Cell>> {

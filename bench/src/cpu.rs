@@ -8,7 +8,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of this process so far, to the nanosecond.
 pub(crate) fn of_this_process() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    of_clock(ClockId::ProcessCPUTime)
+}
+
+/// CPU time of the calling thread so far, to the nanosecond.
+pub(crate) fn of_this_thread() -> Duration {
+    of_clock(ClockId::ThreadCPUTime)
+}
+
+fn of_clock(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).expect("CPU time is not negative");
     Duration::new(seconds, u32::try_from(time.tv_nsec).expect("nanoseconds of a second fit u32"))
 }

@@ -5,7 +5,7 @@
 
 mod axis;
 mod charts;
-mod figures;
+pub(crate) mod figures;
 mod interval_log;
 mod json;
 mod markup;
@@ -14,13 +14,14 @@ mod plot;
 pub(crate) mod progress;
 #[cfg(test)]
 mod samples;
-mod table;
+pub(crate) mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use serde::Serialize;
 
 use crate::measured::Measured;
 use progress::Progress;
@@ -70,6 +71,11 @@ impl ReportOptions {
         Ok(())
     }
 
+    /// Nothing is shown or written.
+    pub(crate) fn quiet() -> Self {
+        Self { quiet: true, ..Self::default() }
+    }
+
     /// Shows how a run goes on. `planned` is its whole length, ramp and warm-up included; `None` if it lasts until it is done.
     pub(crate) fn progress(&self, planned: Option<Duration>) -> Progress {
         if self.quiet { Progress::nowhere() } else { Progress::on_standard_error(planned) }
@@ -98,6 +104,28 @@ impl ReportOptions {
     fn json_is_output(&self) -> bool {
         self.json.as_deref() == Some(Path::new(STANDARD_OUTPUT))
     }
+}
+
+/// Prints `tables`, and writes `document` as JSON if a file is named for it. `-` is the standard output: the tables go to the
+/// standard error then.
+pub(crate) fn print_with_json(tables: &str, json: Option<&Path>, document: &impl Serialize) -> anyhow::Result<()> {
+    let Some(path) = json else {
+        println!("{tables}");
+        return Ok(());
+    };
+    let text = serde_json::to_string_pretty(document)? + "\n";
+    if path == Path::new(STANDARD_OUTPUT) {
+        eprintln!("{tables}");
+        print!("{text}");
+        return Ok(());
+    }
+    println!("{tables}");
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes a page with the figures and plots of `runs`.
+pub(crate) fn write_page(path: &Path, runs: &[Measured]) -> anyhow::Result<()> {
+    std::fs::write(path, page::document(runs)).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Instead of a file's name.

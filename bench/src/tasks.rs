@@ -10,6 +10,9 @@ pub(crate) mod produce;
 pub(crate) mod restart;
 pub(crate) mod roll;
 
+use anyhow::Context as _;
+use clap::{Parser as _, Subcommand};
+
 use crate::drive;
 use crate::drive::Outcome;
 use crate::drive::plan::Plan;
@@ -17,6 +20,95 @@ use crate::measured::{Measured, Series};
 use crate::options::{TargetOptions, setting};
 use crate::report::ReportOptions;
 use crate::stop::Stop;
+
+/// A subcommand that loads a broker.
+#[derive(Subcommand)]
+pub(crate) enum LoadTask {
+    /// Send record batches as fast as the broker acknowledges them, or at a rate.
+    Produce(Load<produce::Arguments>),
+    /// Read topics from their start to where they end now, or what comes from now on.
+    Consume(Load<consume::Arguments>),
+    /// Send records at given times and measure how long each takes until it is acknowledged.
+    Latency(Load<latency::Arguments>),
+    /// Send records at given times and measure how long each takes until it is consumed.
+    EndToEnd(Load<mixed::Arguments>),
+    /// Send and consume at once.
+    Mixed(Load<mixed::Arguments>),
+    /// Open many connections that do next to nothing, and measure what they cost.
+    Connections(Load<connections::Arguments>),
+    /// Measure producers with and without a scan of old records beside them.
+    ColdRead(Load<cold_read::Arguments>),
+    /// Measure what the change of a partition to its next segment does to latencies.
+    Roll(Load<roll::Arguments>),
+    /// Measure the same load on few partitions and on many.
+    Partitions(Load<partitions::Arguments>),
+    /// Kill a broker under load, and measure how long it takes to serve again.
+    Restart(Load<restart::Arguments>),
+}
+
+/// The options of a subcommand that loads a broker, and where its results go.
+#[derive(clap::Args)]
+pub(crate) struct Load<Options: clap::Args> {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    report: ReportOptions,
+}
+
+/// A command line that has nothing but such a subcommand.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(subcommand)]
+    task: LoadTask,
+}
+
+impl LoadTask {
+    /// The task that a command line asks for: the subcommand and its options, separated by spaces.
+    pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
+        let line = Line::try_parse_from(line.split_ascii_whitespace());
+        line.map(|line| line.task).context("a command line of millbench")
+    }
+
+    /// Loads a broker and reports what came of it.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        let report = self.report();
+        report.check()?;
+        let stop = Stop::on_signals()?;
+        let measured = self.measure(&Session { stop: &stop, report })?;
+        crate::report::write_all(report, &[measured])
+    }
+
+    /// Loads a broker. What came of it goes to the caller only.
+    pub(crate) fn measure(&self, session: &Session<'_>) -> anyhow::Result<Measured> {
+        match self {
+            Self::Produce(load) => produce::run(&load.options, session),
+            Self::Consume(load) => consume::run(&load.options, session),
+            Self::Latency(load) => latency::run(&load.options, session),
+            Self::EndToEnd(load) => mixed::run_end_to_end(&load.options, session),
+            Self::Mixed(load) => mixed::run(&load.options, session),
+            Self::Connections(load) => connections::run(&load.options, session),
+            Self::ColdRead(load) => cold_read::run(&load.options, session),
+            Self::Roll(load) => roll::run(&load.options, session),
+            Self::Partitions(load) => partitions::run(&load.options, session),
+            Self::Restart(load) => restart::run(&load.options, session),
+        }
+    }
+
+    fn report(&self) -> &ReportOptions {
+        match self {
+            Self::Produce(load) => &load.report,
+            Self::Consume(load) => &load.report,
+            Self::Latency(load) => &load.report,
+            Self::EndToEnd(load) | Self::Mixed(load) => &load.report,
+            Self::Connections(load) => &load.report,
+            Self::ColdRead(load) => &load.report,
+            Self::Roll(load) => &load.report,
+            Self::Partitions(load) => &load.report,
+            Self::Restart(load) => &load.report,
+        }
+    }
+}
 
 /// What a subcommand has besides its options.
 pub(crate) struct Session<'a> {

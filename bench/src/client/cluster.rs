@@ -154,27 +154,56 @@ pub(crate) fn find_offsets(
     let mut offsets = BTreeMap::new();
     for leader in leaders {
         let mut client = Client::connect(&leader.address.to_string())?;
-        for (topic_index, name) in topics.iter().enumerate() {
-            let own = leader.places.iter().filter(|place| place.topic_index == topic_index);
-            let partitions = own.map(|place| ListOffsetsPartition {
-                partition_index: place.partition,
-                timestamp,
-                ..ListOffsetsPartition::default()
-            });
-            let asked = vec![ListOffsetsTopic { name, partitions: partitions.collect() }];
-            let request = ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics: asked, timeout_ms: 0 };
-            let response = client.call(LIST_OFFSETS_VERSION, &request)?;
-            for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
-                let partition = answer.partition_index;
-                let error = error_of(answer.error_code)?;
-                ensure!(error == ErrorCode::None, "{name}, partition {partition}: {}", error.name());
-                offsets.insert(Place { topic_index, partition }, answer.offset);
+        let mut refused = ask_offsets(&mut client, leader, topics, timestamp, &mut offsets)?;
+        // A broker may have been named the leader of a new partition before it has learned of that itself.
+        for _ in 1..ATTEMPTS_MAX {
+            if refused.is_none() {
+                break;
             }
+            pause(PAUSE);
+            refused = ask_offsets(&mut client, leader, topics, timestamp, &mut offsets)?;
+        }
+        if let Some(refused) = refused {
+            bail!("{refused} after {ATTEMPTS_MAX} attempts");
         }
         let missing = leader.places.iter().find(|place| !offsets.contains_key(place));
         ensure!(missing.is_none(), "the answer leaves partitions out: {missing:?}");
     }
     Ok(offsets)
+}
+
+/// Adds the offsets of what one broker leads. `Some` says what it refused and may answer later.
+fn ask_offsets(
+    client: &mut Client,
+    leader: &Leader,
+    topics: &[String],
+    timestamp: i64,
+    offsets: &mut BTreeMap<Place, i64>,
+) -> anyhow::Result<Option<String>> {
+    let mut refused = None;
+    for (topic_index, name) in topics.iter().enumerate() {
+        let own = leader.places.iter().filter(|place| place.topic_index == topic_index);
+        let partitions = own.map(|place| ListOffsetsPartition {
+            partition_index: place.partition,
+            timestamp,
+            ..ListOffsetsPartition::default()
+        });
+        let asked = vec![ListOffsetsTopic { name, partitions: partitions.collect() }];
+        let request = ListOffsetsRequest { replica_id: -1, isolation_level: 0, topics: asked, timeout_ms: 0 };
+        let response = client.call(LIST_OFFSETS_VERSION, &request)?;
+        for answer in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            let partition = answer.partition_index;
+            let error = error_of(answer.error_code)?;
+            if error == ErrorCode::None {
+                offsets.insert(Place { topic_index, partition }, answer.offset);
+                continue;
+            }
+            let refusal = format!("{name}, partition {partition}: {}", error.name());
+            ensure!(error.is_retriable(), "{refusal}");
+            refused = Some(refusal);
+        }
+    }
+    Ok(refused)
 }
 
 /// Ids of new idempotent producers, each with its epoch.

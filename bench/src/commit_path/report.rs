@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use millrace_runtime::FlushScope;
 use serde::Serialize;
 
 use super::workload::Variant;
+use crate::report::table::markdown;
 
 /// Everything that one run found.
 #[derive(Debug, Serialize)]
@@ -115,7 +116,8 @@ impl Report {
     }
 
     fn single_table(&self) -> Table {
-        let mut table = table(&["operation", "n", "p50 ms", "p99 ms", "per s", "MB/s", "CPU s/GB", "CPU us each"]);
+        let mut table =
+            markdown(&["operation", "n", "p50 ms", "p99 ms", "per s", "MB/s", "CPU s/GB", "CPU us each"], 1);
         for row in &self.single {
             table.add_row([
                 row.name.clone(),
@@ -133,7 +135,7 @@ impl Report {
 }
 
 fn rounds_table(rows: &[RoundRow]) -> Table {
-    let mut table = table(&["variant", "files", "n", "p50 ms", "p99 ms", "rounds/s", "CPU s/GB", "flushes"]);
+    let mut table = markdown(&["variant", "files", "n", "p50 ms", "p99 ms", "rounds/s", "CPU s/GB", "flushes"], 1);
     for row in rows {
         table.add_row([
             row.variant.title().to_owned(),
@@ -145,15 +147,6 @@ fn rounds_table(rows: &[RoundRow]) -> Table {
             format!("{:.3}", row.cpu_seconds_per_gb),
             optional(row.device_flushes_per_round, 1),
         ]);
-    }
-    table
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
     }
     table
 }

@@ -45,31 +45,37 @@ pub(super) fn rows(series: &Series, elapsed: Duration) -> Vec<Row<'_>> {
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How much of something there was each second; nothing if no time has passed.
-pub(super) fn per_second(count: u64, elapsed: Duration) -> Option<f64> {
+pub(crate) fn per_second(count: u64, elapsed: Duration) -> Option<f64> {
     (!elapsed.is_zero()).then(|| float(count) / elapsed.as_secs_f64())
 }
 
 /// A quantile in milliseconds; nothing of nothing.
-pub(super) fn quantile(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
+pub(crate) fn quantile(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
     (!latency.is_empty()).then(|| quantile_ms(latency, quantile))
+}
+
+/// What happened in all series of a run together.
+pub(crate) fn total(run: &Measured) -> Counts {
+    let mut total = Counts::default();
+    for series in &run.series {
+        total.add(series.counts);
+    }
+    total
 }
 
 /// What a process took for what was done.
 #[expect(clippy::struct_field_names, reason = "a unit belongs in a name")]
-pub(super) struct Cost {
-    pub(super) cpu_s: f64,
+pub(crate) struct Cost {
+    pub(crate) cpu_s: f64,
     /// For 10^9 bytes of all series together.
-    pub(super) cpu_s_per_gb: Option<f64>,
+    pub(crate) cpu_s_per_gb: Option<f64>,
     /// For 10^6 records of all series together.
-    pub(super) cpu_s_per_million_records: Option<f64>,
+    pub(crate) cpu_s_per_million_records: Option<f64>,
 }
 
 impl Cost {
-    pub(super) fn of(process: ProcessUse, run: &Measured) -> Self {
-        let mut total = Counts::default();
-        for series in &run.series {
-            total.add(series.counts);
-        }
+    pub(crate) fn of(process: ProcessUse, run: &Measured) -> Self {
+        let total = total(run);
         let cpu_s = process.cpu.as_secs_f64();
         Self {
             cpu_s,

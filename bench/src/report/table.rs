@@ -17,6 +17,20 @@ pub(crate) enum Reader {
     Plain,
 }
 
+/// An empty Markdown table. Behind the first `name_column_count` columns are numbers.
+pub(crate) fn markdown(header: &[&str], name_column_count: usize) -> Table {
+    empty(header, name_column_count, Reader::Plain)
+}
+
+fn empty(header: &[&str], name_column_count: usize, reader: Reader) -> Table {
+    let mut table = Table::new();
+    table.load_style(style(reader)).set_header(header);
+    for column in table.column_iter_mut().skip(name_column_count) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
 /// Everything a person wants to know at the end of `runs`.
 pub(super) fn summary(runs: &[Measured], reader: Reader) -> String {
     let mut text = String::new();
@@ -51,11 +65,7 @@ fn table(runs: &[Measured], reader: Reader) -> Table {
         header.insert(0, "run");
     }
     let name_column_count = if runs.len() > 1 { 2 } else { 1 };
-    let mut table = Table::new();
-    table.load_style(style(reader)).set_header(header);
-    for column in table.column_iter_mut().skip(name_column_count) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = empty(&header, name_column_count, reader);
     for (run, label) in runs.iter().zip(labels(runs)) {
         for series in &run.series {
             let mut cells = vec![clean(&series.name)];
