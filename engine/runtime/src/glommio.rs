@@ -70,6 +70,11 @@ impl GlommioEnv {
         Self { shard: Rc::new(shard) }
     }
 
+    #[cfg(test)]
+    fn operations(&self) -> &Operations {
+        &self.shard.operations
+    }
+
     /// Waits until the shard has no operation in flight and the closed files are really closed.
     async fn drain(&self) {
         self.shard.operations.drained().await;

@@ -199,8 +199,9 @@ where
         pulse.beat();
         let env = GlommioEnv::on_this_executor(shard_index, jobs);
         work(env.clone()).await;
-        pulse.end();
         env.drain().await;
+        // Last: whatever is waited for after it may be waited for in vain.
+        pulse.end();
     });
 }
 
@@ -253,3 +254,42 @@ fn open_first_ring() -> io::Result<()> {
 
 /// Entries of each `io_uring`. More operations than this may be in flight; they are handed to the kernel in portions.
 const RING_DEPTH: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn shards_that_park_by_mistake_while_they_end_still_end() {
+        for _ in 0..10 {
+            // A thread of its own, because a shard's panics abort from then on.
+            std::thread::spawn(end_while_something_runs).join().unwrap();
+        }
+    }
+
+    fn end_while_something_runs() {
+        let workers = Workers::start("test", 1).unwrap();
+        let pulse = Pulse::new();
+        let watchdog = Watchdog::start("watchdog".to_owned(), vec![Arc::clone(&pulse)]).unwrap();
+        // Preempts often enough to park by mistake every few turns.
+        let executor = LocalExecutorBuilder::default().io_memory(0).preempt_timer(Duration::from_micros(20));
+        run_shard(&executor.make().unwrap(), 0, &pulse, workers.sender(), |env| async move {
+            let turns = async {
+                for _ in 0..TURNS {
+                    ::glommio::executor().yield_task_queue_now().await;
+                }
+            };
+            // Begun and given up: what is left of it runs while the shard ends.
+            let mut begun = pin!(env.operations().run(turns));
+            assert!(begun.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        });
+        watchdog.stop();
+        workers.join();
+    }
+
+    /// Many enough to park by mistake now and then.
+    const TURNS: usize = 2000;
+}
