@@ -266,7 +266,8 @@ mod tests {
     fn shards_that_park_by_mistake_while_they_end_still_end() {
         for _ in 0..10 {
             // A thread of its own, because a shard's panics abort from then on.
-            std::thread::spawn(end_while_something_runs).join().unwrap();
+            let shard = std::thread::Builder::new().name("shard".to_owned()).spawn(end_while_something_runs);
+            shard.unwrap().join().unwrap();
         }
     }
 
