@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use broker::Launcher;
 use evidence::Evidence;
-use loads::{LOADS, Load, Scale, Side};
+use loads::{COMMAND, LOADS, Load, SECOND, Scale, Side, Stage};
 use rows::{Judged, ROWS, Row};
 use verdict::{Samples, Verdict};
 
@@ -187,10 +187,12 @@ impl<'a> Comparison<'a> {
                     if self.stop.is_asked() {
                         return Ok(runs);
                     }
-                    let Some(launcher) = self.launcher(side) else { continue };
+                    let able = |launcher: &&Launcher| launcher.knows_its_data() || !load.needs_its_data();
+                    let Some(launcher) = self.launcher(side).filter(able) else { continue };
                     eprintln!("round {} of {rounds}: {}, {}", round + 1, load.name, self.name(side));
-                    let evidence = self.run_one(load, launcher, side);
-                    let evidence = evidence.with_context(|| format!("{}, {}", load.name, self.name(side)))?;
+                    let evidence = self.run_one(load, launcher);
+                    let mut evidence = evidence.with_context(|| format!("{}, {}", load.name, self.name(side)))?;
+                    evidence.measured.target = self.name(side);
                     runs.push(Run { load: load.name, side, round, evidence });
                 }
             }
@@ -198,26 +200,54 @@ impl<'a> Comparison<'a> {
         Ok(runs)
     }
 
-    fn run_one(&self, load: &Load, launcher: &Launcher, side: Side) -> anyhow::Result<Evidence> {
+    fn run_one(&self, load: &Load, launcher: &Launcher) -> anyhow::Result<Evidence> {
         let mut floors = Limits::default();
         for part in load.floors {
             floors.extend(limits::sample(&self.arguments.directory, *part)?);
         }
-        let broker = launcher.start(&self.arguments.directory, &self.stop)?;
+        let prepared = launcher.prepare(&self.arguments.directory, "broker", load.settings)?;
+        let second = load.names(SECOND).then(|| launcher.prepare(&self.arguments.directory, "second", load.settings));
+        let second = second.transpose()?.map(|second| second.start(&self.stop)).transpose()?;
+        let mut stage = Stage {
+            bootstrap: prepared.bootstrap.clone(),
+            admin: prepared.admin.clone(),
+            second: second.as_ref().map(|second| second.prepared().bootstrap.clone()).unwrap_or_default(),
+            ..Stage::default()
+        };
+        if load.names(COMMAND) {
+            stage.command = prepared.shell_line();
+            let measured = self.measure(load, &stage, || Ok(()))?;
+            return Ok(Evidence { measured, floors, disk_read_bytes: 0, resident_bytes_before: 0 });
+        }
+        let broker = prepared.start(&self.stop)?;
+        stage.pid = broker.pid();
+        let (mut resident_bytes_before, mut read_before) = (0, 0);
+        let measured = self.measure(load, &stage, || {
+            resident_bytes_before = cpu::resident_bytes(broker.pid())?;
+            read_before = broker.disk_read_bytes()?;
+            Ok(())
+        })?;
+        let disk_read_bytes = broker.disk_read_bytes()? - read_before;
+        Ok(Evidence { measured, floors, disk_read_bytes, resident_bytes_before })
+    }
+
+    /// Runs the lines of a load; `look` comes before the last one, which is measured.
+    fn measure(
+        &self,
+        load: &Load,
+        stage: &Stage,
+        look: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Measured> {
         let report = ReportOptions::quiet();
         let session = Session { stop: &self.stop, report: &report };
-        let lines = load.lines_for(self.scale(), broker.bootstrap(), broker.pid());
+        let lines = load.lines_on(self.scale(), stage);
         let (last, before) = lines.split_last().context("a load has a line")?;
         for line in before {
             let measured = LoadTask::parse(line)?.measure(&session)?;
-            ensure!(measured.findings.is_empty(), "{line}: {}", measured.findings.join("; "));
+            ensure!(measured.findings.is_empty(), "{}: {}", line.join(" "), measured.findings.join("; "));
         }
-        let resident_bytes_before = cpu::resident_bytes(broker.pid())?;
-        let read_before = broker.disk_read_bytes()?;
-        let mut measured = LoadTask::parse(last)?.measure(&session)?;
-        measured.target = self.name(side);
-        let disk_read_bytes = broker.disk_read_bytes()? - read_before;
-        Ok(Evidence { measured, floors, disk_read_bytes, resident_bytes_before })
+        look()?;
+        LoadTask::parse(last)?.measure(&session)
     }
 
     fn scale(&self) -> Scale {

@@ -7,6 +7,7 @@
 //! 4. The shards hand in what they saw; it is added up and compared here.
 
 mod control;
+mod live;
 mod outcome;
 pub(crate) mod plan;
 mod produce_wire;
@@ -26,9 +27,10 @@ use millrace_runtime::{Clock as _, Moment};
 use crate::client::cluster::{LogEnd, find_offsets};
 use crate::cpu;
 use crate::measured::ProcessUse;
-use crate::report::progress::{Live, Progress};
+use crate::report::progress::{Live, LiveLatency, Progress};
 use crate::stop::Stop;
 use control::{Control, Window};
+use live::Gauge;
 pub(crate) use outcome::{Outcome, Sample};
 use plan::Plan;
 use shard::Message;
@@ -128,14 +130,14 @@ impl Conductor<'_> {
     }
 
     fn show(&mut self, now: Moment, window: &Window) {
-        let counts = self.control.counts();
-        let mut series = Vec::new();
-        if let Some(sending) = &self.plan.sending {
-            series.push(Live { name: &sending.series, counts: counts.sent, latency: None });
-        }
-        if let Some(reading) = &self.plan.reading {
-            series.push(Live { name: &reading.series, counts: counts.read, latency: None });
-        }
+        let live = |name, gauge: &Gauge| {
+            let latency = LiveLatency::of(&gauge.take_latencies());
+            Live { name, counts: gauge.counts(), latency }
+        };
+        let Plan { sending, reading, .. } = self.plan;
+        let sending = sending.iter().map(|sending| live(&sending.series, &self.control.sent));
+        let reading = reading.iter().map(|reading| live(&reading.series, &self.control.read));
+        let series: Vec<Live<'_>> = sending.chain(reading).collect();
         let phase = if now < window.measured_from { "warm-up" } else { &self.plan.task };
         self.progress.show(phase, now - window.start, &series);
     }

@@ -14,7 +14,6 @@ mod limits;
 mod measured;
 mod numbers;
 mod options;
-#[cfg_attr(not(test), expect(dead_code, reason = "latencies are shown live next"))]
 mod report;
 #[cfg_attr(not(test), expect(dead_code, reason = "only tests ask without a signal"))]
 mod stop;

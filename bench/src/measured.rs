@@ -16,6 +16,8 @@ pub(crate) struct Measured {
     pub(crate) target: String,
     /// The options in force, defaults included, as `name` and `value`, in the order in which they are explained.
     pub(crate) settings: Vec<(String, String)>,
+    /// What the subcommand worked out beside its series, as `name` and `value`. A value begins with its number.
+    pub(crate) results: Vec<(String, String)>,
     /// When measuring began, warm-up and ramp over: milliseconds since 1970.
     pub(crate) start_unix_ms: u64,
     /// How long was measured.

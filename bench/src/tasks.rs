@@ -1,5 +1,6 @@
 //! The subcommands that load a broker. Each turns its options into plans, has them driven, and hands over what came of it.
 
+pub(crate) mod capacity;
 pub(crate) mod cold_read;
 pub(crate) mod connections;
 pub(crate) mod consume;
@@ -9,6 +10,8 @@ pub(crate) mod partitions;
 pub(crate) mod produce;
 pub(crate) mod restart;
 pub(crate) mod roll;
+pub(crate) mod shards;
+pub(crate) mod soak;
 
 use anyhow::Context as _;
 use clap::{Parser as _, Subcommand};
@@ -30,6 +33,8 @@ pub(crate) enum LoadTask {
     Consume(Load<consume::Arguments>),
     /// Send records at given times and measure how long each takes until it is acknowledged.
     Latency(Load<latency::Arguments>),
+    /// Find the highest rate whose 99th percentile keeps a bound.
+    Capacity(Load<capacity::Arguments>),
     /// Send records at given times and measure how long each takes until it is consumed.
     EndToEnd(Load<mixed::Arguments>),
     /// Send and consume at once.
@@ -42,6 +47,10 @@ pub(crate) enum LoadTask {
     Roll(Load<roll::Arguments>),
     /// Measure the same load on few partitions and on many.
     Partitions(Load<partitions::Arguments>),
+    /// Load a broker for long with many producers and consumers, and look for errors and memory that grows.
+    Soak(Load<soak::Arguments>),
+    /// Millrace only: measure what reading from another shard than the connection's costs.
+    Shards(Load<shards::Arguments>),
     /// Kill a broker under load, and measure how long it takes to serve again.
     Restart(Load<restart::Arguments>),
 }
@@ -64,9 +73,9 @@ struct Line {
 }
 
 impl LoadTask {
-    /// The task that a command line asks for: the subcommand and its options, separated by spaces.
-    pub(crate) fn parse(line: &str) -> anyhow::Result<Self> {
-        let line = Line::try_parse_from(line.split_ascii_whitespace());
+    /// The task that the words of a command line ask for: the subcommand and its options.
+    pub(crate) fn parse(words: &[String]) -> anyhow::Result<Self> {
+        let line = Line::try_parse_from(words);
         line.map(|line| line.task).context("a command line of millbench")
     }
 
@@ -85,12 +94,15 @@ impl LoadTask {
             Self::Produce(load) => produce::run(&load.options, session),
             Self::Consume(load) => consume::run(&load.options, session),
             Self::Latency(load) => latency::run(&load.options, session),
+            Self::Capacity(load) => capacity::run(&load.options, session),
             Self::EndToEnd(load) => mixed::run_end_to_end(&load.options, session),
             Self::Mixed(load) => mixed::run(&load.options, session),
             Self::Connections(load) => connections::run(&load.options, session),
             Self::ColdRead(load) => cold_read::run(&load.options, session),
             Self::Roll(load) => roll::run(&load.options, session),
             Self::Partitions(load) => partitions::run(&load.options, session),
+            Self::Shards(load) => shards::run(&load.options, session),
+            Self::Soak(load) => soak::run(&load.options, session),
             Self::Restart(load) => restart::run(&load.options, session),
         }
     }
@@ -100,11 +112,14 @@ impl LoadTask {
             Self::Produce(load) => &load.report,
             Self::Consume(load) => &load.report,
             Self::Latency(load) => &load.report,
+            Self::Capacity(load) => &load.report,
             Self::EndToEnd(load) | Self::Mixed(load) => &load.report,
             Self::Connections(load) => &load.report,
             Self::ColdRead(load) => &load.report,
             Self::Roll(load) => &load.report,
             Self::Partitions(load) => &load.report,
+            Self::Shards(load) => &load.report,
+            Self::Soak(load) => &load.report,
             Self::Restart(load) => &load.report,
         }
     }
@@ -126,6 +141,11 @@ impl Session<'_> {
         }
         progress.finish();
         outcome
+    }
+
+    /// Says something between two runs.
+    pub(crate) fn note(&self, text: &str) {
+        self.report.progress(None).note(text);
     }
 }
 
@@ -151,6 +171,7 @@ pub(crate) fn measured(
         task: task.to_owned(),
         target: target.bootstrap.clone(),
         settings,
+        results: Vec::new(),
         start_unix_ms: outcome.start_unix_ms,
         elapsed: outcome.elapsed,
         series,

@@ -33,64 +33,92 @@ pub(super) enum Launcher {
     Command { command: String, bootstrap: String },
 }
 
-/// A broker's process, which serves. It is ended when dropped, and its folder removed.
+/// A broker that can be started, with a folder of its own, which is removed when this is dropped.
+pub(super) struct Prepared {
+    command: Command,
+    folder: PathBuf,
+    /// `HOST:PORT`.
+    pub(super) bootstrap: String,
+    /// Address of Millrace's admin listener; empty for others.
+    pub(super) admin: String,
+}
+
+/// A broker's process, which serves. It is ended when dropped.
 pub(super) struct Broker {
     child: Child,
-    bootstrap: String,
-    folder: PathBuf,
+    prepared: Prepared,
 }
 
 impl Launcher {
-    /// Starts it with an empty folder in `directory` and returns once it answers.
-    pub(super) fn start(&self, directory: &Path, stop: &Stop) -> anyhow::Result<Broker> {
-        let folder = directory.join(format!("millbench-compare-{}", std::process::id()));
+    /// Whether its brokers can be had twice at once, and started again on their data.
+    pub(super) const fn knows_its_data(&self) -> bool {
+        !matches!(self, Self::Command { .. })
+    }
+
+    /// Makes the empty folder `name` in `directory` for a broker. `own_settings` are for Millrace only.
+    pub(super) fn prepare(&self, directory: &Path, name: &str, own_settings: &[&str]) -> anyhow::Result<Prepared> {
+        let folder = directory.join(format!("millbench-compare-{}-{name}", std::process::id()));
         fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let started = self.start_in(&folder);
-        let (child, bootstrap) = match started {
-            Ok(started) => started,
-            Err(error) => {
-                fs::remove_dir_all(&folder).ok();
-                return Err(error);
+        let mut prepared =
+            Prepared { command: Command::new("sh"), folder, bootstrap: String::new(), admin: String::new() };
+        match self {
+            Self::Millrace { program } => {
+                (prepared.bootstrap, prepared.admin) = (free_address()?, free_address()?);
+                prepared.command = Command::new(program);
+                let data = prepared.folder.join("data");
+                prepared.command.arg("--data").arg(data).args(["--listen", &prepared.bootstrap]);
+                prepared.command.args(["--set", &format!("admin.listener={}", prepared.admin)]);
+                prepared.command.args(own_settings.iter().flat_map(|setting| ["--set", setting]));
             }
-        };
-        let mut broker = Broker { child, bootstrap, folder };
+            Self::Kafka { jars, settings } => {
+                let controller = free_address()?;
+                prepared.bootstrap = free_address()?;
+                prepared.command = kafka::command(jars, &prepared.folder, &prepared.bootstrap, &controller, settings)?;
+            }
+            Self::Command { command: line, bootstrap } => {
+                prepared.bootstrap.clone_from(bootstrap);
+                // Without `exec` the shell would be the process that is measured and ended.
+                prepared.command.arg("-c").arg(format!("exec {line}"));
+            }
+        }
+        Ok(prepared)
+    }
+}
+
+impl Prepared {
+    /// Starts the broker and returns once it answers.
+    pub(super) fn start(mut self, stop: &Stop) -> anyhow::Result<Broker> {
+        let log = File::create(self.folder.join(LOG_NAME))?;
+        self.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C is for this process, which ends the broker when it has what it can get.
+        self.command.process_group(0);
+        let child = self.command.spawn().with_context(|| format!("starting {:?}", self.command))?;
+        let mut broker = Broker { child, prepared: self };
         broker.wait_until_it_serves(stop)?;
         Ok(broker)
     }
 
-    fn start_in(&self, folder: &Path) -> anyhow::Result<(Child, String)> {
-        let (mut command, bootstrap) = match self {
-            Self::Millrace { program } => {
-                let bootstrap = free_address()?;
-                let mut command = Command::new(program);
-                command.arg("--data").arg(folder.join("data")).args(["--listen", &bootstrap]);
-                command.args(["--set", "admin.listener=127.0.0.1:0"]);
-                (command, bootstrap)
-            }
-            Self::Kafka { jars, settings } => {
-                let (bootstrap, controller) = (free_address()?, free_address()?);
-                (kafka::command(jars, folder, &bootstrap, &controller, settings)?, bootstrap)
-            }
-            Self::Command { command: line, bootstrap } => {
-                let mut command = Command::new("sh");
-                // Without `exec` the shell would be the process that is measured and ended.
-                command.arg("-c").arg(format!("exec {line}"));
-                (command, bootstrap.clone())
-            }
-        };
-        let log = File::create(folder.join(LOG_NAME))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // Ctrl-C is for this process, which ends the broker when it has what it can get.
-        command.process_group(0);
-        let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
-        Ok((child, bootstrap))
+    /// What starts the broker, for a shell.
+    pub(super) fn shell_line(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let quoted = words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")));
+        let log = self.folder.join(LOG_NAME);
+        format!("{} >>'{}' 2>&1", quoted.collect::<Vec<_>>().join(" "), log.display())
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!("{} could not be removed: {error}", self.folder.display());
+        }
     }
 }
 
 impl Broker {
-    /// `HOST:PORT`.
-    pub(super) fn bootstrap(&self) -> &str {
-        &self.bootstrap
+    /// What it was started from.
+    pub(super) const fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     /// Its process.
@@ -113,7 +141,7 @@ impl Broker {
             if let Some(status) = self.child.try_wait()? {
                 bail!("the broker has ended ({status}) before it served; its last words:\n{}", self.last_words());
             }
-            if is_serving(&self.bootstrap).unwrap_or(false) {
+            if is_serving(&self.prepared.bootstrap).unwrap_or(false) {
                 return Ok(());
             }
             ensure!(!stop.is_asked(), "stopped while a broker was starting");
@@ -127,7 +155,7 @@ impl Broker {
     }
 
     fn last_words(&self) -> String {
-        let text = fs::read_to_string(self.folder.join(LOG_NAME)).unwrap_or_default();
+        let text = fs::read_to_string(self.prepared.folder.join(LOG_NAME)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
     }
@@ -154,9 +182,6 @@ impl Drop for Broker {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             eprintln!("a broker could not be ended: {error:#}");
-        }
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            eprintln!("{} could not be removed: {error}", self.folder.display());
         }
     }
 }

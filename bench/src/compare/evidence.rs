@@ -87,15 +87,20 @@ impl Evidence {
         Some((share * 1e4).round() / 1e4)
     }
 
-    /// The first number of one of the run's settings, which hold what a subcommand worked out.
-    pub(super) fn setting(&self, name: &str) -> Option<f64> {
-        let (_, value) = self.measured.settings.iter().find(|(found, _)| found.starts_with(name))?;
+    /// The number of one of the run's results.
+    pub(super) fn result(&self, name: &str) -> Option<f64> {
+        let (_, value) = self.measured.results.iter().find(|(found, _)| found.starts_with(name))?;
         value.split_ascii_whitespace().next()?.parse().ok()
+    }
+
+    /// A result that is a time in milliseconds, in seconds.
+    pub(super) fn seconds(&self, name: &str) -> Option<f64> {
+        Some(self.result(name)? / 1e3)
     }
 
     /// Bytes per second with many partitions against few.
     pub(super) fn share_of_few_partitions(&self) -> Option<f64> {
-        Some(self.setting("bytes per second with many partitions against few")? / 100.0)
+        Some(self.result("bytes per second with many partitions against few")? / 100.0)
     }
 
     /// The 99th percentile with many partitions against a durable write's.
@@ -106,7 +111,7 @@ impl Evidence {
     /// CPU time for a byte with many partitions against few.
     pub(super) fn many_cpu_against_few(&self) -> Option<f64> {
         let [few, many] = &self.measured.series[..] else { return None };
-        let of = |series: &Series| self.setting(&format!("broker's CPU s per GB with {}", series.name));
+        let of = |series: &Series| self.result(&format!("broker's CPU s per GB with {}", series.name));
         Some(of(many)? / of(few)?)
     }
 

@@ -1,6 +1,7 @@
 //! What is judged: one row for each figure, with the bound that it must keep and the one to reach for.
 
 use super::evidence::Evidence;
+use crate::tasks::{cold_read, restart, shards, soak};
 
 /// What a row's bound is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,10 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("consume from memory: broker CPU", "s/GB", "read from memory", Evidence::cpu_per_gb).at_most(0.40, 0.30),
     Row::new("consume from memory: share of loopback", "", "read from memory", Evidence::share_of_loopback)
         .at_least(0.7, 0.9),
+    Row::new("consume from another shard: CPU against the same", "x", "read from another shard", |run| {
+        run.result(shards::RATIO)
+    })
+    .at_most(1.15, 1.05),
     Row::new("8 consumers at the tail: disk reads per byte", "", "fan-out", Evidence::reads_per_byte_served)
         .at_most(0.0, 0.0),
     Row::new("10,000/s: p99 against floors", "x", TEN, Evidence::p99_against_floors).at_most(3.0, 2.0),
@@ -102,10 +107,24 @@ pub(super) const ROWS: &[Row] = &[
     Row::new("50,000/s: p99.9, peer flushes", "ms", FIFTY, |run| run.quantile_ms(0.999)).of_flushed().at_most(0.1, 0.1),
     Row::new("end to end, 1,000/s: p50", "ms", "end to end", |run| run.end_to_end_ms(0.5)).of_peer().at_most(1.0, 0.5),
     Row::new("end to end, 1,000/s: p99", "ms", "end to end", |run| run.end_to_end_ms(0.99)).of_peer().at_most(1.0, 0.5),
+    Row::new("cold scan: produce p99 against a scan elsewhere", "x", "cold scan", |run| {
+        run.result(cold_read::ELSEWHERE)
+    })
+    .at_most(1.25, 1.1),
+    Row::new("cold scan: the same against the peer's", "x", "cold scan", |run| run.result(cold_read::ELSEWHERE))
+        .of_peer(),
     Row::new("rolls: p99 against neighbours", "x", "rolls", |run| {
-        run.setting("p99 with a roll against neighbours, median")
+        run.result("p99 with a roll against neighbours, median")
     })
     .at_most(1.2, 1.05),
+    Row::new("restart: first produce", "s", "restart", |run| run.seconds(restart::FIRST_PRODUCE)).at_most(2.0, 1.0),
+    Row::new("restart: produce and fetch of every partition", "s", "restart", |run| {
+        run.seconds(restart::EVERY_PARTITION)
+    })
+    .at_most(8.0, 5.0),
+    Row::new("restart: every group known", "s", "restart", |run| run.seconds(restart::GROUPS)).at_most(4.0, 2.0),
+    Row::new("soak: errors", "", "soak", |run| run.result(soak::ERRORS)).at_most(0.0, 0.0),
+    Row::new("soak: growth of memory", "%", "soak", |run| run.result(soak::GROWTH)).at_most(1.0, 0.5),
     Row::new("many partitions: bytes/s against few", "", "many partitions", Evidence::share_of_few_partitions)
         .at_least(0.3, 0.6),
     Row::new("many partitions: p99 against a flush", "x", "many partitions", Evidence::many_p99_against_flush)
@@ -114,8 +133,8 @@ pub(super) const ROWS: &[Row] = &[
         .at_most(2.0, 1.3),
     Row::new("idle partitions: resident memory", "MiB", "idle", |run| Some(run.resident_mib_before()))
         .at_most(400.0, 150.0),
-    Row::new("idle connection: memory", "B", "idle", |run| run.setting("broker's memory per connection"))
+    Row::new("idle connection: memory", "B", "idle", |run| run.result("broker's memory per connection"))
         .at_most(24_576.0, 8192.0),
-    Row::new("idle: CPU of a core", "%", "idle", |run| run.setting("broker's CPU while they are open"))
+    Row::new("idle: CPU of a core", "%", "idle", |run| run.result("broker's CPU while they are open"))
         .at_most(1.0, 0.3),
 ];

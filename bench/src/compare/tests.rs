@@ -27,8 +27,11 @@ fn every_row_has_its_load_and_every_load_its_rows() {
 fn every_line_is_one_that_a_reader_can_type() {
     for load in LOADS {
         for scale in [Scale::Full, Scale::Quick] {
-            for line in load.lines_for(scale, "127.0.0.1:9092", 1) {
-                LoadTask::parse(&line).unwrap_or_else(|error| panic!("{line}: {error:#}"));
+            let [bootstrap, admin, second] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"].map(str::to_owned);
+            let stage = Stage { bootstrap, pid: 1, admin, second, command: "true 'and so on'".to_owned() };
+            for line in load.lines_on(scale, &stage) {
+                assert!(!line.iter().any(|word| word.contains(['{', '}'])), "{line:?}");
+                LoadTask::parse(&line).unwrap_or_else(|error| panic!("{line:?}: {error:#}"));
             }
         }
     }
@@ -39,9 +42,21 @@ fn a_peer_that_ends_at_once_is_named_and_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let launcher =
         Launcher::Command { command: "sh -c 'echo no such luck; exit 3'".into(), bootstrap: "127.0.0.1:1".into() };
-    let error = launcher.start(directory.path(), &Stop::default()).err().unwrap().to_string();
+    let prepared = launcher.prepare(directory.path(), "peer", &[]).unwrap();
+    let error = prepared.start(&Stop::default()).err().unwrap().to_string();
     assert!(error.contains("exit status: 3") && error.contains("no such luck"), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_shell_starts_what_would_be_started_without_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let launcher = Launcher::Command { command: "printf '%s|' it\\'s \"$0\"".into(), bootstrap: "127.0.0.1:1".into() };
+    let prepared = launcher.prepare(directory.path(), "peer", &[]).unwrap();
+    let line = prepared.shell_line();
+    assert!(std::process::Command::new("sh").arg("-c").arg(&line).status().unwrap().success());
+    let folder = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(std::fs::read_to_string(folder.join("output.txt")).unwrap(), "it's|sh|");
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use millrace_runtime::Moment;
 
+use super::live::Gauge;
 use super::plan::Span;
 use crate::check::Place;
-use crate::measured::Counts;
 use crate::stop::Stop;
 
 /// When things happen.
@@ -51,13 +51,6 @@ pub(super) struct Control {
     ends: OnceLock<BTreeMap<Place, i64>>,
     pub(super) sent: Gauge,
     pub(super) read: Gauge,
-}
-
-/// Counts of both directions so far, warm-up included.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct LiveCounts {
-    pub(super) sent: Counts,
-    pub(super) read: Counts,
 }
 
 impl Control {
@@ -105,36 +98,5 @@ impl Control {
 
     pub(super) fn ends(&self) -> Option<&BTreeMap<Place, i64>> {
         self.ends.get()
-    }
-
-    pub(super) fn counts(&self) -> LiveCounts {
-        LiveCounts { sent: self.sent.counts(), read: self.read.counts() }
-    }
-}
-
-/// Counts that every shard adds to and the main thread looks at.
-#[derive(Default)]
-pub(super) struct Gauge {
-    request_count: AtomicU64,
-    record_count: AtomicU64,
-    bytes: AtomicU64,
-    error_count: AtomicU64,
-}
-
-impl Gauge {
-    pub(super) fn add(&self, counts: Counts) {
-        self.request_count.fetch_add(counts.request_count, Ordering::Relaxed);
-        self.record_count.fetch_add(counts.record_count, Ordering::Relaxed);
-        self.bytes.fetch_add(counts.bytes, Ordering::Relaxed);
-        self.error_count.fetch_add(counts.error_count, Ordering::Relaxed);
-    }
-
-    fn counts(&self) -> Counts {
-        Counts {
-            request_count: self.request_count.load(Ordering::Relaxed),
-            record_count: self.record_count.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            error_count: self.error_count.load(Ordering::Relaxed),
-        }
     }
 }

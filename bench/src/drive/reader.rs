@@ -136,17 +136,20 @@ impl<E: Env> Reader<E> {
             let latency = now - sent;
             let came = self.walk(frame)?;
             shard.control.read.add(came.counts);
+            if reading.timing == Timing::Requests && came.counts.bytes > 0 {
+                shard.control.read.time(latency);
+            }
             self.taken.bytes += came.counts.bytes;
             // A reader that is held back has the time; one that begins anew forgets what it has seen.
             if self.throttle.is_some() || reading.repeats {
-                self.taken.check(&shard.plan, &came, now, window);
+                self.taken.check(&shard, &came, now, window);
                 self.wait_for_allowance(window).await;
                 sent = shard.env.clock().now();
                 is_asked = self.ask(reading, sent).await?;
             } else {
                 sent = shard.env.clock().now();
                 is_asked = self.ask(reading, sent).await?;
-                self.taken.check(&shard.plan, &came, now, window);
+                self.taken.check(&shard, &came, now, window);
             }
             self.taken.count(reading, &came, now, latency, window);
         }
@@ -230,30 +233,30 @@ impl Taken {
     }
 
     /// Looks at the batches as closely as was asked for.
-    fn check(&mut self, plan: &Plan, came: &Came<'_>, now: Moment, window: Window) {
-        let reading = reading_of(plan);
+    fn check<E: Env>(&mut self, shard: &Shard<E>, came: &Came<'_>, now: Moment, window: Window) {
+        let (plan, reading) = (&*shard.plan, reading_of(&shard.plan));
         if plan.check == Check::None && reading.timing == Timing::Requests {
             return;
         }
         let clock = millrace_runtime::glommio::clock::GlommioClock::default();
         let began = clock.now();
         for (place, bytes) in &came.batches {
-            if let Err(error) = self.check_batch(plan, *place, bytes, now, window) {
+            if let Err(error) = self.check_batch(shard, *place, bytes, now, window) {
                 self.findings.push(format!("partition {}: {error:#}", place.partition));
             }
         }
         self.check_time += clock.now() - began;
     }
 
-    fn check_batch(
+    fn check_batch<E: Env>(
         &mut self,
-        plan: &Plan,
+        shard: &Shard<E>,
         place: Place,
         bytes: &[u8],
         now: Moment,
         window: Window,
     ) -> anyhow::Result<()> {
-        let reading = reading_of(plan);
+        let (plan, reading) = (&*shard.plan, reading_of(&shard.plan));
         let (header, _) = BatchHeader::parse(bytes)?;
         let base_offset = header.base_offset.get();
         let is_whole = plan.check == Check::Crc;
@@ -286,6 +289,9 @@ impl Taken {
             }
             let is_ours = stamp.producer >> 32 == u64::from(plan.run_id);
             let due = Moment::from_nanos(stamp.due_nanos);
+            if reading.timing == Timing::Records && is_ours {
+                shard.control.read.time(now - due);
+            }
             if reading.timing == Timing::Records && is_ours && window.holds(due) {
                 let first = u64::from(last.is_none());
                 let bytes = u64_of(bytes.len()) * first;

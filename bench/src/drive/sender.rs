@@ -403,6 +403,7 @@ impl<E: Env> Both<E> {
         };
         self.shard.control.sent.add(counts);
         if self.schedule.is_none() {
+            self.shard.control.sent.time(now - pending.sent);
             if window.holds(now) {
                 answers.series.take(window.place_of(now), now - pending.sent, counts);
             }
@@ -412,6 +413,7 @@ impl<E: Env> Both<E> {
         let mut counts = Counts { record_count: 1.min(record_count), ..counts };
         for record in 0..u64::from(pending.record_count) {
             let due = self.due(pending, record, window);
+            self.shard.control.sent.time(now - due);
             if window.holds(due) {
                 answers.series.take(window.place_of(now), now - due, counts);
                 counts = Counts { record_count: counts.record_count, ..Counts::default() };

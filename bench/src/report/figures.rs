@@ -119,7 +119,7 @@ pub(super) fn clean(text: &str) -> String {
 }
 
 /// Milliseconds with about four digits; `-` where there is no figure.
-pub(super) fn milliseconds(value: Option<f64>) -> String {
+pub(crate) fn milliseconds(value: Option<f64>) -> String {
     value.map_or_else(
         || NONE.to_owned(),
         |value| {

@@ -36,15 +36,16 @@ struct Run<'a> {
     target: &'a str,
     start_unix_ms: u64,
     elapsed_s: f64,
-    settings: Settings<'a>,
+    settings: Texts<'a>,
+    results: Texts<'a>,
     series: Vec<SeriesForm<'a>>,
     broker: Option<Process>,
     client: Process,
     findings: &'a [String],
 }
 
-/// An object, in the order in which the options are explained.
-struct Settings<'a>(&'a [(String, String)]);
+/// An object, in the order in which its fields are explained.
+struct Texts<'a>(&'a [(String, String)]);
 
 #[derive(Serialize)]
 struct SeriesForm<'a> {
@@ -104,7 +105,8 @@ impl<'a> Run<'a> {
             target: &run.target,
             start_unix_ms: run.start_unix_ms,
             elapsed_s: run.elapsed.as_secs_f64(),
-            settings: Settings(&run.settings),
+            settings: Texts(&run.settings),
+            results: Texts(&run.results),
             series: run.series.iter().map(|series| SeriesForm::new(run, series)).collect(),
             broker: run.broker.map(|broker| Process::new(broker, run)),
             client: Process::new(run.client, run),
@@ -113,7 +115,7 @@ impl<'a> Run<'a> {
     }
 }
 
-impl Serialize for Settings<'_> {
+impl Serialize for Texts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in self.0 {
@@ -211,6 +213,7 @@ mod tests {
                 "start_unix_ms": 1_700_000_000_250_u64,
                 "elapsed_s": 1.5,
                 "settings": { "record-bytes": "1024", "acks": "all" },
+                "results": { "rolls": "7" },
                 "series": [{
                     "name": "produce",
                     "request_count": 2, "record_count": 20, "bytes": 20_480, "error_count": 0,
@@ -244,7 +247,9 @@ mod tests {
     fn hostile_text_comes_back_as_it_was() {
         let document = parse(&[hostile_run()]);
         let run = &document["runs"][0];
-        for text in [&run["task"], &run["target"], &run["settings"][HOSTILE], &run["findings"][0]] {
+        for text in
+            [&run["task"], &run["target"], &run["settings"][HOSTILE], &run["results"][HOSTILE], &run["findings"][0]]
+        {
             assert_eq!(text, HOSTILE);
         }
     }
@@ -260,6 +265,7 @@ mod tests {
         let mut run = run("produce", "a", &[(100, 1)]);
         run.broker = Some(run.client);
         run.settings.clear();
+        run.results.clear();
         let mut names = BTreeSet::new();
         gather_names(&parse(&[run]), &mut names);
         assert!(names.len() > 30, "{names:?}");

@@ -30,7 +30,8 @@ pub(super) fn document(runs: &[Measured]) -> String {
     for chapter in chapters(runs) {
         write_chapter(&mut page, &chapter);
     }
-    write_settings(&mut page, runs, &labels);
+    write_texts(&mut page, ("Results", "what"), &runs.iter().map(|run| &run.results[..]), &labels);
+    write_texts(&mut page, ("Settings", "option"), &runs.iter().map(|run| &run.settings[..]), &labels);
     let version = env!("CARGO_PKG_VERSION");
     let _ = writeln!(page, "<footer>millbench {version}</footer>\n</main>\n</body>\n</html>");
     page
@@ -117,10 +118,15 @@ fn write_chapter(page: &mut String, chapter: &Chapter) {
     }
 }
 
-/// A row for each option, a column for each run: where they differ is the first question of a comparison.
-fn write_settings(page: &mut String, runs: &[Measured], labels: &[String]) {
+/// A row for each name, a column for each run: where they differ is the first question of a comparison.
+fn write_texts<'a>(
+    page: &mut String,
+    (title, names_are): (&str, &str),
+    runs: &(impl Iterator<Item = &'a [(String, String)]> + Clone),
+    labels: &[String],
+) {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in runs.iter().flat_map(|run| &run.settings) {
+    for (name, _) in runs.clone().flatten() {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
@@ -128,8 +134,9 @@ fn write_settings(page: &mut String, runs: &[Measured], labels: &[String]) {
     if names.is_empty() {
         return;
     }
-    page.push_str(
-        "<h2>Settings</h2>\n<div class=\"wide\"><table class=\"settings\">\n<thead><tr><th scope=\"col\">option</th>",
+    let _ = write!(
+        page,
+        "<h2>{title}</h2>\n<div class=\"wide\"><table class=\"settings\">\n<thead><tr><th scope=\"col\">{names_are}</th>",
     );
     for label in labels {
         let _ = write!(page, "<th scope=\"col\">{}</th>", escape(label));
@@ -137,8 +144,8 @@ fn write_settings(page: &mut String, runs: &[Measured], labels: &[String]) {
     page.push_str("</tr></thead>\n<tbody>\n");
     for name in names {
         let _ = write!(page, "<tr><th scope=\"row\">{}</th>", escape(name));
-        for run in runs {
-            let value = run.settings.iter().find(|(theirs, _)| theirs == name).map_or("", |(_, value)| value.as_str());
+        for run in runs.clone() {
+            let value = run.iter().find(|(theirs, _)| theirs == name).map_or("", |(_, value)| value.as_str());
             let _ = write!(page, "<td>{}</td>", escape(value));
         }
         page.push_str("</tr>\n");

@@ -20,6 +20,7 @@ pub(super) fn run(task: &str, target: &str, answers_ms: &[(u64, u64)]) -> Measur
         task: task.to_owned(),
         target: target.to_owned(),
         settings: vec![("record-bytes".to_owned(), "1024".to_owned()), ("acks".to_owned(), "all".to_owned())],
+        results: vec![("rolls".to_owned(), "7".to_owned())],
         start_unix_ms: 1_700_000_000_250,
         elapsed: Duration::from_secs(3),
         series: vec![series(task, answers_ms)],
@@ -38,6 +39,7 @@ pub(super) fn empty_run() -> Measured {
 pub(super) fn hostile_run() -> Measured {
     let mut run = run(HOSTILE, HOSTILE, &[(100, 1), (1_200, 7)]);
     run.settings.push((HOSTILE.to_owned(), HOSTILE.to_owned()));
+    run.results.push((HOSTILE.to_owned(), HOSTILE.to_owned()));
     run.findings.push(HOSTILE.to_owned());
     run
 }

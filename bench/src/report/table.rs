@@ -41,6 +41,12 @@ pub(super) fn summary(runs: &[Measured], reader: Reader) -> String {
     let _ = writeln!(text, "{}\nlatency in milliseconds", table(runs, reader));
     let labels = labels(runs);
     for (run, label) in runs.iter().zip(&labels) {
+        for (name, value) in &run.results {
+            let label = if runs.len() > 1 { format!("{label}: ") } else { String::new() };
+            let _ = writeln!(text, "{label}{}: {}", clean(name), clean(value));
+        }
+    }
+    for (run, label) in runs.iter().zip(&labels) {
         let label = if runs.len() > 1 { format!("{label}: ") } else { String::new() };
         if let Some(broker) = run.broker {
             let _ = writeln!(text, "{label}broker took {}", process(broker, run));
@@ -130,6 +136,7 @@ produce against 127.0.0.1:9092, measured for 3.0 s
 |---------|-----------|------|-------|-------|-------|-------|--------|-------|--------|
 | produce |        10 |  0.0 | 2.001 | 40.01 | 40.01 | 40.01 |  40.01 | 40.01 |      0 |
 latency in milliseconds
+rolls: 7
 broker took 0.25 CPU s, 8138.021 CPU s/GB, 8333.333 CPU s per million records, 100 MiB resident at most
 client took 0.50 CPU s, 16276.042 CPU s/GB, 16666.667 CPU s per million records, 5 MiB resident at most
 WRONG: 127.0.0.1:9092: 2 records of partition 3 are missing
@@ -159,7 +166,7 @@ WRONG: 127.0.0.1:9092: 2 records of partition 3 are missing
     fn hostile_text_stays_on_its_line() {
         let text = summary(&[hostile_run()], Reader::Plain);
         assert!(!text.chars().any(|letter| letter.is_control() && letter != '\n'), "{text:?}");
-        assert_eq!(text.lines().count(), 7, "{text}");
+        assert_eq!(text.lines().count(), 9, "{text}");
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //!
 //! Alternates two phases: producers alone, and the same producers while another topic is read from its start at a capped
 //! rate, over and over. The two latencies stand side by side.
+//!
+//! A scan also takes processor time and bandwidth that producers would have had. With a second broker on the same machine the
+//! first phase has the same scan of that one beside it, and the difference is what the broker itself does to its producers.
 
 use anyhow::ensure;
 
@@ -22,6 +25,9 @@ pub(crate) struct Arguments {
     send: SendOptions,
     #[command(flatten)]
     read: ReadOptions,
+    /// Instead of producers alone, compare with the same scan of this other broker, `HOST:PORT`
+    #[arg(long)]
+    scan_elsewhere: Option<String>,
     /// The topic that is scanned
     #[arg(long, default_value = "millbench-cold")]
     cold_topic: String,
@@ -34,22 +40,28 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Result<Measured> {
-    let Arguments { target, read, cold_topic, rounds, .. } = arguments;
+    let Arguments { target, read, cold_topic, rounds, scan_elsewhere, .. } = arguments;
     ensure!(*rounds > 0, "--rounds: at least one");
     ensure!(!target.topics.contains(cold_topic), "--cold-topic is another one than --topic");
     let send = SendOptions { rate: Some(arguments.send.rate.unwrap_or(RATE)), ..arguments.send.clone() };
     let read = ReadOptions { read_rate: Some(read.read_rate.unwrap_or(READ_RATE)), ..read.clone() };
     let cold = TargetOptions { topics: vec![cold_topic.clone()], ..target.clone() };
-    fill(arguments, &cold, session)?;
+    fill(&cold, &arguments.send, arguments.fill, session)?;
+    let elsewhere = scan_elsewhere.as_ref().map(|other| TargetOptions { bootstrap: other.clone(), ..cold.clone() });
+    if let Some(elsewhere) = &elsewhere {
+        fill(elsewhere, &arguments.send, arguments.fill, session)?;
+    }
 
-    let mut series = [Series::new("produce alone"), Series::new("produce beside scan"), Series::new("scan")];
+    let names =
+        if elsewhere.is_some() { ["produce beside scan elsewhere", ELSEWHERE] } else { ["produce alone", ALONE] };
+    let mut series = [Series::new(names[0]), Series::new("produce beside scan"), Series::new("scan")];
     let mut alone = Outcome::default();
     let mut beside = Outcome::default();
     for _ in 0..*rounds {
         if session.stop.is_asked() {
             break;
         }
-        let mut phase = one_phase(target, &send, None, session)?;
+        let mut phase = one_phase(target, &send, elsewhere.as_ref().map(|other| (&read, other)), session)?;
         append(&mut series[0], phase.sent.take());
         alone.follow(phase);
         let mut phase = one_phase(target, &send, Some((&read, &cold)), session)?;
@@ -61,13 +73,14 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     let settings = send.settings().into_iter().chain(read.settings()).chain([
         setting("cold-topic", cold_topic.clone()),
         setting("rounds", rounds.to_string()),
-        setting("p99 of produce beside a scan against alone", format!("{ratio:.2}")),
+        setting("scan-elsewhere", scan_elsewhere.clone().unwrap_or_else(|| "none".to_owned())),
     ]);
     // Each series is of one of the phases, which are of one length, so that is what was measured.
     let elapsed = alone.elapsed;
     alone.follow(beside);
     alone.elapsed = elapsed;
     let mut measured = measured("cold-read", target, settings, alone);
+    measured.results = vec![setting(names[1], format!("{ratio:.2}"))];
     measured.series = Vec::from(series);
     Ok(measured)
 }
@@ -102,27 +115,36 @@ fn one_phase(
     drive_and_compare(session, plan, &target.topics, &leaders)
 }
 
-/// Makes the topic that is scanned, and sends it what it is to hold, if it holds nothing.
-fn fill(arguments: &Arguments, cold: &TargetOptions, session: &Session<'_>) -> anyhow::Result<()> {
-    let leaders = cold.leaders(Some(&[]))?;
-    let ends = find_offsets(&leaders, &cold.topics, LogEnd::Latest)?;
+/// Makes a topic that is to be read, and sends it so many bytes of large batches, if it holds nothing.
+pub(super) fn fill(
+    target: &TargetOptions,
+    send: &SendOptions,
+    bytes: u64,
+    session: &Session<'_>,
+) -> anyhow::Result<()> {
+    let leaders = target.leaders(Some(&[]))?;
+    let ends = find_offsets(&leaders, &target.topics, LogEnd::Latest)?;
     if ends.values().any(|end| *end > 0) {
         return Ok(());
     }
-    let send = SendOptions { rate: None, batch_bytes: FILL_BATCH_BYTES, ..arguments.send.clone() };
-    let mut plan = cold.plan("filling", leaders.clone())?;
-    let mut sending = send.plan("produce", cold, &leaders)?;
-    sending.request_count_max = Some(arguments.fill.div_ceil(FILL_BATCH_BYTES));
+    let send = SendOptions { rate: None, batch_bytes: FILL_BATCH_BYTES, ..send.clone() };
+    let mut plan = target.plan("filling", leaders.clone())?;
+    let mut sending = send.plan("produce", target, &leaders)?;
+    sending.request_count_max = Some(bytes.div_ceil(FILL_BATCH_BYTES));
     plan.sending = Some(sending);
     (plan.span.ramp, plan.span.warm_up, plan.span.measured) = Default::default();
-    let outcome = drive_and_compare(session, plan, &cold.topics, &leaders)?;
+    let outcome = drive_and_compare(session, plan, &target.topics, &leaders)?;
     let findings = outcome.findings.into_sentences();
-    ensure!(findings.is_empty(), "filling {}: {}", arguments.cold_topic, findings.join("; "));
+    ensure!(findings.is_empty(), "filling {}: {}", target.topics.join(", "), findings.join("; "));
     Ok(())
 }
 
 type Offsets = std::collections::BTreeMap<crate::check::Place, i64>;
 
+/// What the result is called.
+const ALONE: &str = "p99 of produce beside a scan against alone";
+/// The same where another broker is scanned instead.
+pub(crate) const ELSEWHERE: &str = "p99 of produce beside a scan against beside one elsewhere";
 const FILL_BATCH_BYTES: u64 = 256 * 1024;
 /// Of producers, if nothing is said.
 const RATE: Rate = Rate::Records(1000.0);

@@ -109,6 +109,7 @@ fn nothing_yet(arguments: &Arguments) -> Measured {
         task: "connections".to_owned(),
         target: arguments.bootstrap.clone(),
         settings: vec![setting("count", arguments.count.to_string()), setting("every", every)],
+        results: Vec::new(),
         start_unix_ms: unix_ms(),
         elapsed: arguments.duration,
         series: vec![Series::new("open"), Series::new("ask")],
@@ -183,8 +184,8 @@ impl Held {
         let grown = resident_bytes_max.saturating_sub(before);
         let each = grown / u64_of(arguments.count).max(1);
         let share = 100.0 * cpu.as_secs_f64() / measured.elapsed.as_secs_f64();
-        measured.settings.push(setting("broker's memory per connection", format!("{each} bytes")));
-        measured.settings.push(setting("broker's CPU while they are open", format!("{share:.2} % of a core")));
+        measured.results.push(setting("broker's memory per connection", format!("{each} bytes")));
+        measured.results.push(setting("broker's CPU while they are open", format!("{share:.2} % of a core")));
         Ok(())
     }
 }

@@ -16,13 +16,14 @@ use crate::workload::batch::Stamping;
 use crate::workload::quantity::Rate;
 
 #[derive(clap::Args, Debug)]
+#[group(skip)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    target: TargetOptions,
+    pub(super) target: TargetOptions,
     #[command(flatten)]
-    send: SendOptions,
+    pub(super) send: SendOptions,
     #[command(flatten)]
-    read: ReadOptions,
+    pub(super) read: ReadOptions,
 }
 
 pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Result<Measured> {

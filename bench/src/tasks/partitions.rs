@@ -60,11 +60,11 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     let mut settings = send.settings();
     settings.push(setting("outstanding", outstanding.to_string()));
     settings.push(setting("rounds", rounds.to_string()));
-    settings.push(setting("bytes per second with many partitions against few", format!("{share:.1} %")));
+    let mut results = vec![setting("bytes per second with many partitions against few", format!("{share:.1} %"))];
     for (series, total) in series.iter().zip(&totals) {
         if let Some(broker) = total.broker {
             let each = crate::numbers::seconds_per_gb(broker.cpu, series.counts.bytes.max(1));
-            settings.push(setting(&format!("broker's CPU s per GB with {}", series.name), format!("{each:.3}")));
+            results.push(setting(&format!("broker's CPU s per GB with {}", series.name), format!("{each:.3}")));
         }
     }
     let [mut all, later] = totals;
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     all.follow(later);
     all.elapsed = elapsed;
     let mut measured = measured("partitions", target, settings, all);
-    measured.series = Vec::from(series);
+    (measured.series, measured.results) = (Vec::from(series), results);
     Ok(measured)
 }
 

@@ -2,25 +2,31 @@
 //!
 //! 1. Starts the broker by the given command, makes the topics and sends to them.
 //! 2. Kills it in the middle with SIGKILL, and starts it again.
-//! 3. Asks until the first Produce is answered, and until every partition has answered one.
+//! 3. Asks until the first Produce is answered, until every partition has answered one and a Fetch, and, beside that, until
+//!    every group knows again what it had committed.
 //! 4. Reads everything from the start: what had been acknowledged before the kill must be there.
+
+mod groups;
+mod partitions;
 
 use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use millrace_protocol::batch::{BatchBuilder, BatchFields};
-use millrace_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use millrace_runtime::glommio::clock::GlommioClock;
 use millrace_runtime::{Clock as _, Moment};
 
+use groups::Groups;
+use partitions::Partitions;
+
+use super::cold_read::fill;
 use super::{Session, measured};
-use crate::check::{Place, compare_ends};
+use crate::check::compare_ends;
 use crate::client::cluster::{Leader, LogEnd, find_offsets, pause};
-use crate::client::control::Client;
 use crate::drive::Outcome;
 use crate::drive::plan::Check;
-use crate::measured::{Counts, Measured, Series};
+use crate::measured::{Measured, Series};
+use crate::numbers::parse_bytes;
 use crate::options::{From, ReadOptions, SendOptions, TargetOptions, setting};
 use crate::stop::Stop;
 use crate::workload::quantity::parse_duration;
@@ -36,6 +42,12 @@ pub(crate) struct Arguments {
     /// What starts the broker, by the shell; it must stay in the foreground
     #[arg(long)]
     command: String,
+    /// Before all else, fill the topics up to so many bytes of batches, if they are empty
+    #[arg(long, default_value = "0", value_parser = parse_bytes)]
+    fill: u64,
+    /// Consumer groups that commit an offset each before the kill
+    #[arg(long, default_value_t = 100)]
+    groups: usize,
     /// How long a start may take
     #[arg(long, default_value = "5m", value_parser = parse_duration)]
     patience: Duration,
@@ -70,32 +82,33 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     ensure!(target.check != Check::None, "--check: what survives is told by what records carry");
     let mut broker = Broker::start(command)?;
     let leaders = until(*patience, session.stop, || target.leaders(Some(&[])))?;
+    if arguments.fill > 0 {
+        fill(target, send, arguments.fill, session)?;
+    }
+    let first_topic = target.topics.first().context("--topic: at least one")?;
+    let mut groups = Groups::new(&target.bootstrap, first_topic, arguments.groups);
+    until(*patience, session.stop, || groups.commit()).context("committing offsets")?;
     let acknowledged = load_and_kill(arguments, session, &leaders, &mut broker)?;
 
     let clock = GlommioClock::default();
     let restarted = clock.now();
     let mut broker = Broker::start(command)?;
-    let mut first = Series::new("first produce");
-    let mut every = Series::new("every partition");
-    let answered = Counts { request_count: 1, ..Counts::default() };
-    let mut left: Vec<Place> = leaders.iter().flat_map(|leader| leader.places.clone()).collect();
-    while !left.is_empty() {
-        let now = clock.now();
-        ensure!(now - restarted < *patience, "{} partitions do not answer", left.len());
-        ensure!(!session.stop.is_asked(), "stopped while the broker was starting");
-        // A broker that starts refuses connections at first, and partitions after that.
-        let before = left.len();
-        probe(target, &mut left, clock, restarted, &mut every).ok();
-        if left.len() < before && first.counts.request_count == 0 {
-            first.take(Duration::ZERO, clock.now() - restarted, answered);
-        }
-        if left.len() == before {
-            pause(PROBE_EVERY);
-        }
-    }
+    let (partitions, (groups_known, groups_lost)) = std::thread::scope(|scope| {
+        let mut groups = groups.again();
+        let asking = scope.spawn(move || {
+            until(*patience, session.stop, || groups.ask()).context("asking for committed offsets")?;
+            anyhow::Ok((clock.now() - restarted, groups.findings))
+        });
+        let partitions = ask_partitions(arguments, session, restarted, &leaders);
+        let known = asking.join().map_err(|_| anyhow::anyhow!("the thread that asks groups has panicked"))?;
+        anyhow::Ok((partitions?, known?))
+    })?;
     let mut outcome = read_everything(arguments, session)?;
     let elapsed = clock.now() - restarted;
     let mut findings = std::mem::take(&mut outcome.findings);
+    for sentence in groups_lost {
+        findings.push(sentence);
+    }
     for consumed in outcome.consumed.values() {
         compare_ends(&acknowledged.acknowledged, consumed, &mut findings);
     }
@@ -103,14 +116,21 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     (outcome.findings, outcome.elapsed) = (findings, elapsed);
     let count: u64 = acknowledged.acknowledged.values().sum();
     let milliseconds = |series: &Series| format!("{:.1} ms", series.quantile_ms(1.0));
+    let Partitions { first_produce, produce, fetch, .. } = partitions;
     let settings = send.settings().into_iter().chain([
         setting("command", command.clone()),
-        setting("acknowledged before the kill", format!("{count} records")),
-        setting("from start to the first produce answered", milliseconds(&first)),
-        setting("from start to every partition answered", milliseconds(&every)),
+        setting("fill", arguments.fill.to_string()),
+        setting("groups", arguments.groups.to_string()),
     ]);
     let mut measured = measured("restart", target, settings, outcome);
-    measured.series.splice(0..0, [first, every]);
+    measured.results = vec![
+        setting("acknowledged before the kill", format!("{count} records")),
+        setting(FIRST_PRODUCE, milliseconds(&first_produce)),
+        setting("from start to a produce answered by every partition", milliseconds(&produce)),
+        setting(EVERY_PARTITION, milliseconds(&fetch)),
+        setting(GROUPS, format!("{:.1} ms", groups_known.as_secs_f64() * 1e3)),
+    ];
+    measured.series.splice(0..0, [first_produce, produce, fetch]);
     Ok(measured)
 }
 
@@ -142,42 +162,30 @@ fn load_and_kill(
     })
 }
 
-/// Sends one record to each of the partitions that are left, and takes out those that acknowledge it.
-fn probe(
-    target: &TargetOptions,
-    left: &mut Vec<Place>,
-    clock: GlommioClock,
+/// Asks until every partition has answered.
+fn ask_partitions(
+    arguments: &Arguments,
+    session: &Session<'_>,
     restarted: Moment,
-    every: &mut Series,
-) -> anyhow::Result<()> {
-    // Leaders may be others than before.
-    let leaders = target.leaders(None)?;
-    let mut builder = BatchBuilder::new(BatchFields::default());
-    builder.push(clock.unix_ms(), None, Some(b"are you there?"));
-    let batch = builder.build();
-    for leader in leaders {
-        let mut client = Client::connect(&leader.address.to_string())?;
-        for (topic_index, name) in target.topics.iter().enumerate() {
-            let own = left.iter().filter(|place| place.topic_index == topic_index && leader.places.contains(place));
-            let partition_data: Vec<_> =
-                own.map(|place| PartitionProduceData { index: place.partition, records: Some(&batch) }).collect();
-            if partition_data.is_empty() {
-                continue;
-            }
-            let topic_data = vec![TopicProduceData { name, partition_data, ..TopicProduceData::default() }];
-            let request = ProduceRequest { transactional_id: None, acks: -1, timeout_ms: TIMEOUT_MS, topic_data };
-            let response = client.call(PRODUCE_VERSION, &request)?;
-            let now = clock.now();
-            let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-            for answer in answers.filter(|answer| answer.error_code == 0) {
-                let place = Place { topic_index, partition: answer.index };
-                left.retain(|candidate| *candidate != place);
-                let counts = Counts { request_count: 1, record_count: 1, ..Counts::default() };
-                every.take(now - restarted, now - restarted, counts);
-            }
+    leaders: &[Leader],
+) -> anyhow::Result<Partitions> {
+    let clock = GlommioClock::default();
+    let mut partitions = Partitions::new(restarted, leaders);
+    while partitions.left() > 0 {
+        ensure!(
+            clock.now() - restarted < arguments.patience,
+            "{} answers of partitions are missing",
+            partitions.left()
+        );
+        ensure!(!session.stop.is_asked(), "stopped while the broker was starting");
+        let before = partitions.left();
+        // A broker that starts refuses connections at first, and partitions after that.
+        partitions.probe(&arguments.target).ok();
+        if partitions.left() == before {
+            pause(PROBE_EVERY);
         }
     }
-    Ok(())
+    Ok(partitions)
 }
 
 /// Reads all topics from their start to where they end now, every record of them.
@@ -211,8 +219,11 @@ fn until<T>(patience: Duration, stop: &Stop, mut attempt: impl FnMut() -> anyhow
 const GONE_MAX: Duration = Duration::from_secs(10);
 /// How exact the times are.
 const PROBE_EVERY: Duration = Duration::from_millis(10);
-const PRODUCE_VERSION: i16 = 8;
-const TIMEOUT_MS: i32 = 30_000;
+
+/// What the results are called.
+pub(crate) const FIRST_PRODUCE: &str = "from start to the first produce answered";
+pub(crate) const EVERY_PARTITION: &str = "from start to a produce and a fetch answered by every partition";
+pub(crate) const GROUPS: &str = "from start to every group known";
 
 #[cfg(test)]
 mod tests {

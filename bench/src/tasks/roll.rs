@@ -49,14 +49,17 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     plan.sending = Some(sending);
     let mut outcome = drive_and_compare(session, plan, &target.topics, &leaders)?;
     let rolls = Rolls::find(std::mem::take(&mut outcome.samples), *segment_bytes, *window);
-    let settings = send.settings().into_iter().chain([
-        setting("segment-bytes", segment_bytes.to_string()),
-        setting("window", format!("{window:?}")),
+    let settings = send
+        .settings()
+        .into_iter()
+        .chain([setting("segment-bytes", segment_bytes.to_string()), setting("window", format!("{window:?}"))]);
+    let mut measured = measured("roll", target, settings, outcome);
+    measured.results = vec![
         setting("rolls", rolls.roll_count.to_string()),
         setting("windows with a roll", rolls.ratios.len().to_string()),
         setting("p99 with a roll against neighbours, median", text_of(rolls.median_ratio())),
-    ]);
-    Ok(measured("roll", target, settings, outcome))
+    ];
+    Ok(measured)
 }
 
 fn text_of(ratio: Option<f64>) -> String {
