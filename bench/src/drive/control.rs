@@ -87,9 +87,14 @@ impl Control {
         self.stop.is_asked()
     }
 
+    /// Whether what is due is not to be sent either.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.stop.is_asked() || self.has_failed()
+    }
+
     /// Whether nothing new is to be sent.
     pub(super) fn is_over(&self, now: Moment) -> bool {
-        self.stop.is_asked() || self.has_failed() || self.window.get().is_some_and(|window| now >= window.measured_to)
+        self.is_cut_short() || self.window.get().is_some_and(|window| now >= window.measured_to)
     }
 
     pub(super) fn tell_ends(&self, ends: BTreeMap<Place, i64>) {

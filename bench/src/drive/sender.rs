@@ -195,12 +195,12 @@ impl<E: Env> Sender<E> {
             }
             let when = full.min(due + sending.linger);
             while shard.env.clock().now() < when {
-                if shard.control.is_over(shard.env.clock().now()) {
+                if shard.control.is_cut_short() {
                     return Ok(());
                 }
                 sleep_until(&shard.env, when.min(shard.env.clock().now() + NAP_MAX)).await;
             }
-            if !both.room(sending).await || (shard.control.is_over(Moment::default())) {
+            if !both.room(sending).await || shard.control.is_cut_short() {
                 return Ok(());
             }
             let now = shard.env.clock().now();
