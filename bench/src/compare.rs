@@ -15,7 +15,7 @@ mod rows;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use broker::Launcher;
 use evidence::Evidence;
 use loads::{COMMAND, LOADS, Load, SECOND, Scale, Side, Stage};
 use rows::{Judged, ROWS, Row};
-use verdict::{Samples, Verdict};
+use verdict::{Cost, Samples, Verdict};
 
 use crate::cpu;
 use crate::limits::{self, Limits};
@@ -65,6 +65,9 @@ pub(crate) struct Arguments {
     /// Write a page for each load into a folder that exists, with the last round of all brokers
     #[arg(long, value_name = "FOLDER")]
     html: Option<PathBuf>,
+    /// Write their plots as SVG files into a folder that exists
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -125,7 +128,8 @@ struct Comparison<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.rounds > 0, "--rounds: at least one");
-    for folder in [Some(&arguments.directory), arguments.html.as_ref()].into_iter().flatten() {
+    for folder in [Some(&arguments.directory), arguments.html.as_ref(), arguments.plots.as_ref()].into_iter().flatten()
+    {
         ensure!(folder.is_dir(), "{} is no folder", folder.display());
     }
     let rows: Vec<&Row> = ROWS.iter().filter(|row| is_wanted(row, &arguments.only)).collect();
@@ -272,7 +276,8 @@ impl<'a> Comparison<'a> {
 
     /// Writes the results everywhere they are asked for. Fails after that if anything was lost or reordered.
     fn write(&self, verdicts: &[Verdict], runs: Vec<Run>) -> anyhow::Result<()> {
-        let table = verdict::table(verdicts, &self.peer);
+        let costs = runs.iter().map(|run| self.cost(run));
+        let table = format!("{}\n\n{}", verdict::table(verdicts, &self.peer), verdict::cost_table(costs));
         let forms: Vec<RunForm<'_>> = runs.iter().map(|run| self.form(run)).collect();
         let document = Document {
             format: FORMAT,
@@ -287,10 +292,37 @@ impl<'a> Comparison<'a> {
         let short = verdicts.iter().filter(|verdict| verdict.falls_short()).count();
         eprintln!("{short} of {} rows fall short of what they must keep", verdicts.len());
         let found: Vec<String> = forms.iter().flat_map(RunForm::named_findings).collect();
-        if let Some(folder) = &self.arguments.html {
-            write_pages(folder, runs)?;
-        }
+        self.write_pages(runs)?;
         ensure!(found.is_empty(), "the results do not count: {}", found.join("; "));
+        Ok(())
+    }
+
+    fn cost(&self, run: &Run) -> Cost {
+        let Run { load, side, evidence, .. } = run;
+        Cost {
+            of: (load, *side, self.name(*side)),
+            megabytes_per_second: evidence.bytes_per_second().map(|bytes| bytes / 1e6),
+            cpu_per_gb: evidence.cpu_per_gb(),
+            resident_mib_max: evidence.resident_mib_max(),
+        }
+    }
+
+    /// One page, and plots, for each load: the last run of each broker.
+    fn write_pages(&self, runs: Vec<Run>) -> anyhow::Result<()> {
+        let mut pages: BTreeMap<&str, BTreeMap<Side, Measured>> = BTreeMap::new();
+        for run in runs {
+            pages.entry(run.load).or_default().insert(run.side, run.evidence.measured);
+        }
+        for (load, measured) in pages {
+            let name = load.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
+            let measured: Vec<Measured> = measured.into_values().collect();
+            if let Some(folder) = &self.arguments.html {
+                report::write_page(&folder.join(&name).with_extension("html"), &measured)?;
+            }
+            if let Some(folder) = &self.arguments.plots {
+                report::write_plots(folder, &name, &measured)?;
+            }
+        }
         Ok(())
     }
 
@@ -307,20 +339,6 @@ impl<'a> Comparison<'a> {
             findings: evidence.measured.findings.clone(),
         }
     }
-}
-
-/// One page for each load: the last run of each broker.
-fn write_pages(folder: &Path, runs: Vec<Run>) -> anyhow::Result<()> {
-    let mut pages: BTreeMap<&str, BTreeMap<Side, Measured>> = BTreeMap::new();
-    for run in runs {
-        pages.entry(run.load).or_default().insert(run.side, run.evidence.measured);
-    }
-    for (load, measured) in pages {
-        let name = load.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
-        let measured: Vec<Measured> = measured.into_values().collect();
-        report::write_page(&folder.join(name).with_extension("html"), &measured)?;
-    }
-    Ok(())
 }
 
 impl RunForm<'_> {

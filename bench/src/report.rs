@@ -95,8 +95,7 @@ impl ReportOptions {
         }
         outputs.files.extend(self.html.iter().map(|path| (path.clone(), page::document(runs).into_bytes())));
         if let Some(folder) = &self.plots {
-            let plots = charts::chapters(runs).into_iter().flat_map(|chapter| chapter.files().collect::<Vec<_>>());
-            outputs.files.extend(plots.map(|(name, svg)| (folder.join(name), svg.into_bytes())));
+            outputs.files.extend(plots(runs).map(|(name, svg)| (folder.join(name), svg.into_bytes())));
         }
         Ok(outputs)
     }
@@ -126,6 +125,20 @@ pub(crate) fn print_with_json(tables: &str, json: Option<&Path>, document: &impl
 /// Writes a page with the figures and plots of `runs`.
 pub(crate) fn write_page(path: &Path, runs: &[Measured]) -> anyhow::Result<()> {
     std::fs::write(path, page::document(runs)).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes the plots of `runs` as SVG files into a folder; their names begin with `prefix`.
+pub(crate) fn write_plots(folder: &Path, prefix: &str, runs: &[Measured]) -> anyhow::Result<()> {
+    for (name, svg) in plots(runs) {
+        let path = folder.join(format!("{prefix}-{name}"));
+        std::fs::write(&path, svg).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Names and contents.
+fn plots(runs: &[Measured]) -> impl Iterator<Item = (String, String)> {
+    charts::chapters(runs).into_iter().flat_map(|chapter| chapter.files().collect::<Vec<_>>())
 }
 
 /// Instead of a file's name.

@@ -1,7 +1,10 @@
 //! What the rounds say of each row: medians, spreads, and whether the bounds are kept. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
+use super::loads::Side;
 use super::rows::{Judged, Row};
 use crate::report::table::markdown;
 
@@ -109,6 +112,38 @@ pub(super) fn table(verdicts: &[Verdict], peer: &str) -> String {
     table.to_string()
 }
 
+/// What one run took.
+pub(super) struct Cost {
+    /// The load, whose turn it was, and the broker's name.
+    pub(super) of: (&'static str, Side, String),
+    pub(super) megabytes_per_second: Option<f64>,
+    /// CPU seconds of the broker for 10^9 bytes.
+    pub(super) cpu_per_gb: Option<f64>,
+    pub(super) resident_mib_max: Option<f64>,
+}
+
+/// Medians over the rounds of what each load took of each broker, in the order of the runs.
+pub(super) fn cost_table(costs: impl Iterator<Item = Cost>) -> String {
+    let mut order = Vec::new();
+    let mut samples: BTreeMap<_, [Vec<Option<f64>>; 3]> = BTreeMap::new();
+    for cost in costs {
+        let of = samples.entry((cost.of.0, cost.of.1)).or_insert_with(|| {
+            order.push(cost.of);
+            Default::default()
+        });
+        for (column, value) in of.iter_mut().zip([cost.megabytes_per_second, cost.cpu_per_gb, cost.resident_mib_max]) {
+            column.push(value);
+        }
+    }
+    let mut table = markdown(&["load", "broker", "MB/s", "CPU s/GB", "peak MiB"], 2);
+    for (load, side, broker) in order {
+        let columns = samples.remove(&(load, side)).unwrap_or_default();
+        let medians = columns.map(|column| figure(Samples::new(column.into_iter().flatten()).median()));
+        table.add_row([load.to_owned(), broker].into_iter().chain(medians));
+    }
+    table.to_string()
+}
+
 fn spread(spread: Option<[f64; 2]>) -> String {
     spread.map_or_else(|| "-".to_owned(), |[low, high]| format!("{} to {}", figure(Some(low)), figure(Some(high))))
 }
@@ -157,6 +192,27 @@ mod tests {
         let half = Verdict::new(p99, &Samples::new([2.0]), &Samples::default());
         assert_eq!(half.holds, None);
         assert!(!half.falls_short());
+    }
+
+    #[test]
+    fn costs_are_medians_in_the_order_of_the_runs() {
+        let cost = |load, side, cpu_per_gb| Cost {
+            of: (load, side, format!("{side:?}")),
+            megabytes_per_second: None,
+            cpu_per_gb,
+            resident_mib_max: Some(10.0),
+        };
+        let table = cost_table(
+            [
+                cost("z", Side::Theirs, Some(1.0)),
+                cost("a", Side::Ours, None),
+                cost("z", Side::Theirs, Some(9.0)),
+                cost("z", Side::Theirs, Some(2.0)),
+            ]
+            .into_iter(),
+        );
+        let lines: Vec<String> = table.lines().skip(2).map(|line| line.replace(' ', "")).collect();
+        assert_eq!(lines, ["|z|Theirs|-|2.00|10.0|", "|a|Ours|-|-|10.0|"]);
     }
 
     #[test]

@@ -183,3 +183,29 @@ fn rolls_and_many_partitions_are_measured() {
     let text = results("partitions", &address, &[&SHORT[..], &few[..], &["--record-bytes", "100"]].concat());
     assert!(text.contains("\"2 partitions\"") && text.contains("\"50 partitions\""), "{text}");
 }
+
+#[test]
+fn the_capacity_is_a_rate_that_kept_its_bound() {
+    let (address, _) = broker::start(1);
+    let short = ["--warm-up", "0", "--duration", "100ms", "--precision", "100"];
+    let found = |bound: &str, rate: &str| {
+        results("capacity", &address, &[&short[..], &["--p99", bound, "--rate", rate]].concat())
+    };
+    // No answer comes within a nanosecond, and every one does within an hour until the generator itself gives up.
+    assert!(found("0.001us", "4").contains("\"capacity\": \"none\""));
+    let text = found("50ms", "200");
+    let capacity = text.lines().find_map(|line| line.trim().strip_prefix("\"capacity\": \"")).unwrap();
+    let rate: f64 = capacity.split_once(' ').unwrap().0.parse().unwrap();
+    assert!(rate >= 200.0, "{text}");
+    assert!(text.contains(&format!("\"name\": \"{rate} records/s\"")), "its run is reported: {text}");
+}
+
+#[test]
+fn a_soak_counts_errors_and_looks_at_memory() {
+    let (address, _) = broker::start(3);
+    let pid = std::process::id().to_string();
+    let many = ["--partitions", "3", "--connections", "3", "--consumer-connections", "3", "--probe", "100ms"];
+    let text = results("soak", &address, &[&SHORT[..], &many, &["--broker-pid", &pid]].concat());
+    assert!(text.contains("\"errors\": \"0\"") && text.contains("\"growth of the broker's memory\""), "{text}");
+    assert!(complaint("soak", &address, &SHORT).contains("--broker-pid"));
+}

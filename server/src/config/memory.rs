@@ -130,7 +130,11 @@ pub struct TooLittle {
 
 impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} shards; each", mib(self.bytes()), self.shard_count)?;
+        let head = match self.shard_count {
+            1 => "1 shard:".to_owned(),
+            count => format!("{count} shards; each"),
+        };
+        write!(f, "{} ({head}", mib(self.bytes()))?;
         for (index, (name, bytes)) in self.shard.classes().into_iter().enumerate() {
             let separator = if index == 0 { " " } else { ", " };
             write!(f, "{separator}{name} {}", mib(u64::try_from(bytes).expect("usize is at most 64 bits")))?;

@@ -12,6 +12,13 @@ pub fn broker() -> PathBuf {
     binary
 }
 
+/// The load generator, as `cargo dev test` builds it.
+pub fn millbench() -> PathBuf {
+    let binary = build_folder().join("debug/millbench");
+    assert!(binary.is_file(), "no millbench at {}; `cargo dev test` builds it", binary.display());
+    binary
+}
+
 /// A file or folder among the installed clients.
 pub fn client(path: &str) -> PathBuf {
     let place = build_folder().join("compat").join(path);

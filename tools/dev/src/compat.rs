@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if std::env::var_os("MILLRACE_BIN").is_none() {
         cargo(&["build", "--release", "--package", "millrace-server"])?;
     }
+    cargo(&["build", "--package", "millrace-bench"])?;
     let mut test = vec!["test", "--package", "millrace-compat"];
     if let Some(filter) = &arguments.filter {
         test.extend(["--", filter]);

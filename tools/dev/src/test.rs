@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     pipeline.cargo(&["test", "--package", "millrace-crash", "--lib", "--test", "power", "--test", "seam"])?;
     if !arguments.quick {
         pipeline.cargo(&["build", "--release", "--package", "millrace-server"])?;
+        pipeline.cargo(&["build", "--package", "millrace-bench"])?;
         pipeline.cargo(&["test", "--package", "millrace-compat"])?;
         pipeline.cargo(&["test", "--package", "millrace-crash", "--test", "kill", "--test", "full_disk"])?;
     }
