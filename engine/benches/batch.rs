@@ -4,6 +4,7 @@
 
 use millrace_microbench::inputs::{BatchShape, FIRST_TIME_MS, Noise};
 use millrace_microbench::{Benchmarks, Work};
+use millrace_protocol::batch::crc32c;
 use millrace_protocol::batch::{BatchView, assign_log_append_time, assign_offsets};
 
 const SHAPES: [(&str, BatchShape); 3] = [
@@ -26,7 +27,7 @@ fn main() {
 fn checksum(benchmarks: &mut Benchmarks) {
     for (name, bytes) in [("crc/1 KiB", 1 << 10), ("crc/64 KiB", 64 << 10), ("crc/1 MiB", 1 << 20)] {
         let input = || Noise::default().bytes(bytes);
-        benchmarks.on_shared_input(name, Work::bytes(bytes), input, |bytes| crc32c::crc32c(bytes));
+        benchmarks.on_shared_input(name, Work::bytes(bytes), input, |bytes| crc32c::checksum(bytes));
     }
 }
 

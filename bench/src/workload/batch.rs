@@ -14,6 +14,7 @@ use zerocopy::IntoBytes as _;
 use super::keys::KeySource;
 use super::records::Values;
 use super::stamp::{STAMP_BYTES, Stamp};
+use millrace_protocol::batch::crc32c;
 
 /// Which records of a batch are stamped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +99,7 @@ impl Template {
             compressed: Vec::new(),
             compressed_count: 0,
         };
-        template.tail_crc = crc32c::crc32c(&template.records[template.stamped_bytes(template.record_count())..]);
+        template.tail_crc = crc32c::checksum(&template.records[template.stamped_bytes(template.record_count())..]);
         Ok(template)
     }
 
@@ -170,15 +171,15 @@ impl Template {
     }
 
     fn checksum(&self, header: &[u8], count: usize) -> u32 {
-        let crc = crc32c::crc32c(header);
+        let crc = crc32c::checksum(header);
         let stamped_bytes = self.stamped_bytes(count);
         let tail_bytes = self.used_bytes - stamped_bytes;
         let is_tail_known = count == self.record_count() && self.compression == Compression::None;
         if is_tail_known && tail_bytes >= COMBINED_BYTES_MIN {
-            let crc = crc32c::crc32c_append(crc, &self.records[..stamped_bytes]);
-            return crc32c::crc32c_combine(crc, self.tail_crc, tail_bytes);
+            let crc = crc32c::append(crc, &self.records[..stamped_bytes]);
+            return crc32c::combine(crc, self.tail_crc, tail_bytes);
         }
-        crc32c::crc32c_append(crc, self.records())
+        crc32c::append(crc, self.records())
     }
 
     /// Up to where stamps change the records.

@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Incarnation, LeaderEpoch, Offset, PartitionId, Position, TopicId};
+use millrace_protocol::batch::crc32c;
 
 const MAGIC: [u8; 8] = *b"MRCHECKP";
 
@@ -135,7 +136,7 @@ impl Checkpoint {
             shard_count: U32::new(u32::from(self.shard_count)),
         };
         put(used, header.as_bytes());
-        header.crc = U32::new(crc32c::crc32c(&used[CRC_START..]));
+        header.crc = U32::new(crc32c::checksum(&used[CRC_START..]));
         put(used, header.as_bytes());
     }
 
@@ -151,7 +152,7 @@ impl Checkpoint {
         let entry_count = usize::try_from(header.entry_count.get()).ok()?;
         let used_bytes = entry_count.checked_mul(ENTRY_BYTES)?.checked_add(HEADER_BYTES)?;
         let used = bytes.get(..used_bytes)?;
-        if header.crc.get() != crc32c::crc32c(&used[CRC_START..]) {
+        if header.crc.get() != crc32c::checksum(&used[CRC_START..]) {
             return None;
         }
         let entries = used[HEADER_BYTES..].chunks_exact(ENTRY_BYTES).map(decode_entry).collect::<Option<Vec<_>>>()?;

@@ -14,6 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::segment_header::RECORDS_START;
 use super::{FORMAT_VERSION, NUMBER_MAX, parse_offset_name, put};
 use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position, TopicId};
+use millrace_protocol::batch::crc32c;
 
 const MAGIC: [u8; 8] = *b"MRSEGIDX";
 const SUFFIX: &str = ".index";
@@ -143,10 +144,10 @@ impl SegmentSummary {
             timestamp_max: I64::new(self.timestamp_max.unwrap_or(TIMESTAMP_NONE)),
             epoch_count: count(self.epochs.len()),
             entry_count: count(entries.len()),
-            entries_crc: U32::new(crc32c::crc32c(encoded_entries)),
+            entries_crc: U32::new(crc32c::checksum(encoded_entries)),
         };
         put(head, header.as_bytes());
-        header.crc = U32::new(crc32c::crc32c(&head[CRC_START..]));
+        header.crc = U32::new(crc32c::checksum(&head[CRC_START..]));
         put(head, header.as_bytes());
     }
 
@@ -161,7 +162,7 @@ impl SegmentSummary {
     pub fn decode_head(bytes: &[u8]) -> Option<Self> {
         let header = read_header(bytes)?;
         let head = bytes.get(..Self::head_bytes(bytes)?)?;
-        if header.crc.get() != crc32c::crc32c(&head[CRC_START..]) {
+        if header.crc.get() != crc32c::checksum(&head[CRC_START..]) {
             return None;
         }
         if header.partition.get() < 0 || header.base_offset.get() < 0 {
@@ -195,7 +196,7 @@ impl SegmentSummary {
         let header = read_header(bytes)?;
         let entries_bytes = usize::try_from(header.entry_count.get()).ok()?.checked_mul(ENTRY_BYTES)?;
         let encoded = bytes.get(summary.encoded_bytes(0)..)?.get(..entries_bytes)?;
-        if header.entries_crc.get() != crc32c::crc32c(encoded) {
+        if header.entries_crc.get() != crc32c::checksum(encoded) {
             return None;
         }
         let entries: Vec<_> = encoded.chunks_exact(ENTRY_BYTES).map(decode_entry).collect::<Option<_>>()?;

@@ -19,6 +19,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Incarnation, Offset, PartitionId, Position, TopicId};
+use millrace_protocol::batch::crc32c;
 
 /// Where the ring starts in the journal file.
 pub const RING_START: u64 = 4096;
@@ -71,7 +72,7 @@ impl JournalHeader {
             generation: U64::new(self.generation),
             nonce: U64::new(self.nonce),
         };
-        raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[JOURNAL_CRC_START..]));
+        raw.crc = U32::new(crc32c::checksum(&raw.as_bytes()[JOURNAL_CRC_START..]));
         put(block, raw.as_bytes());
     }
 
@@ -79,7 +80,7 @@ impl JournalHeader {
     pub fn decode(block: &[u8]) -> Option<Self> {
         let (raw, _) = RawJournalHeader::read_from_prefix(block).ok()?;
         let valid = raw.magic == JOURNAL_MAGIC
-            && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[JOURNAL_CRC_START..])
+            && raw.crc.get() == crc32c::checksum(&raw.as_bytes()[JOURNAL_CRC_START..])
             && raw.version.get() == FORMAT_VERSION
             && raw.ring_bytes.get().is_multiple_of(RING_START)
             && raw.ring_bytes.get() <= NUMBER_MAX
@@ -256,7 +257,7 @@ impl<'a> RoundEncoder<'a> {
             reserved: [0; 4],
         };
         put(self.target, raw.as_bytes());
-        raw.crc = U32::new(crc32c::crc32c(&self.target[ROUND_CRC_START..self.piece_position]));
+        raw.crc = U32::new(crc32c::checksum(&self.target[ROUND_CRC_START..self.piece_position]));
         put(self.target, raw.as_bytes());
     }
 }
@@ -292,7 +293,7 @@ impl<'a> Round<'a> {
         };
         // The header's own fields are inside the checksum, except magic and crc.
         let checked = used.get(ROUND_CRC_START..)?;
-        if pieces_start > used_bytes || raw.crc.get() != crc32c::crc32c(checked) {
+        if pieces_start > used_bytes || raw.crc.get() != crc32c::checksum(checked) {
             return None;
         }
         let entries = decode_entries(&used[ROUND_HEADER_BYTES..pieces_start], &used[pieces_start..])?;

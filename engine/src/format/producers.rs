@@ -21,6 +21,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, parse_offset_name};
 use crate::model::{Offset, PartitionId, TopicId};
+use millrace_protocol::batch::crc32c;
 
 /// Bytes of a block of the file, which is the block of all I/O.
 pub const BLOCK_BYTES: usize = millrace_runtime::BLOCK_BYTES;
@@ -186,7 +187,7 @@ impl ProducersHeader {
     pub fn decode(block: &[u8]) -> Option<Self> {
         let (raw, _) = RawHeader::read_from_prefix(block).ok()?;
         let valid = raw.magic == MAGIC
-            && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[HEADER_CRC_START..])
+            && raw.crc.get() == crc32c::checksum(&raw.as_bytes()[HEADER_CRC_START..])
             && raw.version.get() == FORMAT_VERSION
             && raw.partition.get() >= 0
             && raw.offset.get() >= 0
@@ -203,7 +204,7 @@ impl ProducersHeader {
     pub fn decode_block(&self, block_index: u32, block: &[u8]) -> Option<Vec<Producer>> {
         let body = block.get(body_start(block_index)..BLOCK_BYTES)?;
         let (head, mut bytes) = RawBlockHead::read_from_prefix(body).ok()?;
-        let valid = head.crc.get() == crc32c::crc32c(&body[BLOCK_CRC_START..])
+        let valid = head.crc.get() == crc32c::checksum(&body[BLOCK_CRC_START..])
             && head.block_index.get() == block_index
             && block_index < self.block_count;
         valid.then_some(())?;

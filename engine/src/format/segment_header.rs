@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
+use millrace_protocol::batch::crc32c;
 
 /// Where the first record batch of a segment starts.
 pub const RECORDS_START: Position = Position::new(4096);
@@ -72,7 +73,7 @@ impl SegmentHeader {
             compacted_position: U64::new(self.compacted.map_or(0, |compacted| compacted.end_position.get())),
             filled_end: U64::new(self.filled_end.get()),
         };
-        raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[CRC_START..]));
+        raw.crc = U32::new(crc32c::checksum(&raw.as_bytes()[CRC_START..]));
         put(block, raw.as_bytes());
     }
 
@@ -80,7 +81,7 @@ impl SegmentHeader {
     pub fn decode(block: &[u8]) -> Option<Self> {
         let (raw, _) = Raw::read_from_prefix(block).ok()?;
         let valid = raw.magic == MAGIC
-            && raw.crc.get() == crc32c::crc32c(&raw.as_bytes()[CRC_START..])
+            && raw.crc.get() == crc32c::checksum(&raw.as_bytes()[CRC_START..])
             && raw.version.get() == FORMAT_VERSION
             && raw.partition.get() >= 0
             && raw.base_offset.get() >= 0

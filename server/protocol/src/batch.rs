@@ -17,6 +17,7 @@
 
 mod builder;
 pub mod compression;
+pub mod crc32c;
 mod header;
 mod records;
 mod rewriter;
@@ -46,7 +47,7 @@ impl<'a> BatchView<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BatchError> {
         let (header, batch_bytes) = BatchHeader::parse(bytes)?;
         let batch = Self { header, bytes: &bytes[..batch_bytes] };
-        if crc32c::crc32c(&batch.bytes[CRC_START..]) != header.crc.get() {
+        if crc32c::checksum(&batch.bytes[CRC_START..]) != header.crc.get() {
             return Err(BatchError::ChecksumMismatch);
         }
         header.check_counts(batch.records_bytes().len())?;
@@ -107,7 +108,7 @@ pub fn is_intact<'a>(header: &BatchHeader, pieces: impl Iterator<Item = &'a [u8]
     for piece in pieces {
         let covered = piece.get(CRC_START - skipped..).unwrap_or_default();
         skipped += piece.len().min(CRC_START - skipped);
-        crc = crc32c::crc32c_append(crc, covered);
+        crc = crc32c::append(crc, covered);
     }
     header.magic == MAGIC && crc == header.crc.get()
 }
@@ -145,10 +146,10 @@ pub fn assign_max_timestamp(batch: &mut [u8], timestamp_ms: i64) {
 
 /// Changes what lies in front of [`TIMES_END`], and the checksum with it.
 fn change_times(batch: &mut [u8], change: impl FnOnce(&mut BatchHeader)) {
-    let crc_before = crc32c::crc32c(&batch[CRC_START..TIMES_END]);
+    let crc_before = crc32c::checksum(&batch[CRC_START..TIMES_END]);
     change(header_mut(batch));
-    let crc_after = crc32c::crc32c(&batch[CRC_START..TIMES_END]);
-    let shifted = crc32c::crc32c_combine(crc_before ^ crc_after, 0, batch.len() - TIMES_END);
+    let crc_after = crc32c::checksum(&batch[CRC_START..TIMES_END]);
+    let shifted = crc32c::combine(crc_before ^ crc_after, 0, batch.len() - TIMES_END);
     let header = header_mut(batch);
     header.crc = (header.crc.get() ^ shifted).into();
 }

@@ -5,7 +5,7 @@
 //! - [`group_data`]: generated likewise; what group coordinators store, and what consumers embed in group messages.
 //! - [`frame`], [`header`]: what stands before a message, and how a whole request or response is put together.
 //! - [`produce`], [`fetch_response`]: the two messages that carry records, read and written without copying them.
-//! - [`batch`]: record batches of format v2.
+//! - [`batch`]: record batches of format v2, and their checksum.
 //!
 //! Must never name sockets, files, clocks or the runtime. No input may make it panic or allocate more than
 //! [`wire::AMPLIFICATION_MAX`] times the input's size; [`batch::compression`] has a limit that its caller sets instead.

@@ -13,6 +13,7 @@
 use millrace_engine::model::{LeaderEpoch, TopicId};
 
 use super::record::{Broker, Endpoint, Entry, NodeId, Partition, Record};
+use millrace_protocol::batch::crc32c;
 
 /// Why bytes are not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +66,7 @@ impl Entry {
                 put_framed(target, kind(record), |target| put_body(target, record));
             }
         });
-        let checksum = crc32c::crc32c(&target[start..]);
+        let checksum = crc32c::checksum(&target[start..]);
         target.extend_from_slice(&checksum.to_le_bytes());
         assert!(target.len() - start <= ENTRY_BYTES_MAX, "the controller bounds what is proposed together");
     }
@@ -78,7 +79,7 @@ impl Entry {
         let Some((covered, checksum)) = bytes.split_last_chunk::<4>() else {
             return Err(DecodeError::Short("the checksum"));
         };
-        let (found, computed) = (u32::from_le_bytes(*checksum), crc32c::crc32c(covered));
+        let (found, computed) = (u32::from_le_bytes(*checksum), crc32c::checksum(covered));
         if found != computed {
             return Err(DecodeError::Checksum { found, computed });
         }

@@ -355,7 +355,7 @@ fn encode(entry: &Entry) -> Vec<u8> {
 
 /// The same bytes with a right checksum, so that damage reaches the decoder behind it.
 fn seal(mut covered: Vec<u8>) -> Vec<u8> {
-    let checksum = crc32c::crc32c(&covered);
+    let checksum = ::crc32c::crc32c(&covered);
     covered.extend_from_slice(&checksum.to_le_bytes());
     covered
 }

@@ -197,7 +197,7 @@ fn compressed(plain: &[u8], codec: Compression) -> Vec<u8> {
 /// Changes the header and makes the checksum right.
 fn with_header(batch: &mut [u8], change: impl FnOnce(&mut BatchHeader)) {
     use zerocopy::FromBytes as _;
-    let crc_of = |batch: &[u8]| crc32c::crc32c(&batch[21..]);
+    let crc_of = |batch: &[u8]| ::crc32c::crc32c(&batch[21..]);
     change(BatchHeader::mut_from_prefix(batch).unwrap().0);
     let crc = crc_of(batch);
     BatchHeader::mut_from_prefix(batch).unwrap().0.crc = crc.into();

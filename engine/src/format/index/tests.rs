@@ -99,7 +99,7 @@ fn counts_beyond_the_bytes_allocate_nothing() {
     for field in [68, 72] {
         let before = bytes.clone();
         bytes[field..field + 4].fill(0xff);
-        let crc = crc32c::crc32c(&bytes[CRC_START..summary.encoded_bytes(0)]);
+        let crc = ::crc32c::crc32c(&bytes[CRC_START..summary.encoded_bytes(0)]);
         bytes[8..12].copy_from_slice(U32::new(crc).as_bytes());
         assert_eq!(SegmentSummary::decode(&bytes), None);
         bytes = before;
@@ -120,7 +120,7 @@ proptest::proptest! {
     fn hostile_bytes_are_refused_without_a_panic(mut bytes: Vec<u8>, valid_crc: bool) {
         bytes.splice(..16.min(bytes.len()), [&MAGIC[..], &[0; 4], &[1, 0, 0, 0]].concat());
         if valid_crc && let Some(head) = SegmentSummary::head_bytes(&bytes).and_then(|head| bytes.get(CRC_START..head)) {
-            let crc = crc32c::crc32c(head);
+            let crc = ::crc32c::crc32c(head);
             bytes[8..12].copy_from_slice(U32::new(crc).as_bytes());
         }
         let _ = SegmentSummary::decode(&bytes);

@@ -83,9 +83,9 @@ fn a_flipped_bit_or_a_short_file_is_noticed() {
 fn forged(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut file = encoded(&[producer(5, 2), producer(6, 1)]);
     file[at..at + bytes.len()].copy_from_slice(bytes);
-    let crc = crc32c::crc32c(&file[HEADER_BYTES + BLOCK_CRC_START..]);
+    let crc = ::crc32c::crc32c(&file[HEADER_BYTES + BLOCK_CRC_START..]);
     file[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(U32::new(crc).as_bytes());
-    let crc = crc32c::crc32c(&file[HEADER_CRC_START..HEADER_BYTES]);
+    let crc = ::crc32c::crc32c(&file[HEADER_CRC_START..HEADER_BYTES]);
     file[8..12].copy_from_slice(U32::new(crc).as_bytes());
     file
 }

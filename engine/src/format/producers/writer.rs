@@ -9,6 +9,7 @@ use super::{
 };
 use crate::format::{FORMAT_VERSION, put};
 use crate::model::{Offset, PartitionId};
+use millrace_protocol::batch::crc32c;
 
 /// Lays the blocks of a producers file out in memory.
 pub struct ProducersWriter {
@@ -121,7 +122,7 @@ impl ProducersWriter {
             offset: I64::new(self.offset.get()),
             reserved: [0; 8],
         };
-        raw.crc = U32::new(crc32c::crc32c(&raw.as_bytes()[HEADER_CRC_START..]));
+        raw.crc = U32::new(crc32c::checksum(&raw.as_bytes()[HEADER_CRC_START..]));
         put(&mut first, raw.as_bytes());
         FinishedProducers { header, first, rest: self.full, first_ids: self.first_ids }
     }
@@ -143,7 +144,7 @@ impl ProducersWriter {
             producer_count: U32::new(self.open_count),
         };
         put(body, head.as_bytes());
-        head.crc = U32::new(crc32c::crc32c(&body[BLOCK_CRC_START..]));
+        head.crc = U32::new(crc32c::checksum(&body[BLOCK_CRC_START..]));
         put(body, head.as_bytes());
         if self.first.is_none() {
             self.first = Some(block);

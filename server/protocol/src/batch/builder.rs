@@ -8,6 +8,7 @@ use crate::wire::Writer;
 
 use super::header::{CRC_START, LENGTH_END, MAGIC};
 use super::{Attributes, BATCH_BYTES_MIN, BatchHeader, RecordHeader};
+use crate::batch::crc32c;
 
 /// Collects records and turns them into one batch.
 #[derive(Debug)]
@@ -129,8 +130,8 @@ impl BatchBuilder {
 pub(super) fn append_batch(mut header: BatchHeader, records: &[u8], output: &mut Vec<u8>) {
     let batch_length = BATCH_BYTES_MIN + records.len() - LENGTH_END;
     header.batch_length = i32::try_from(batch_length).expect("a batch is far below 2 GiB").into();
-    let crc = crc32c::crc32c(&header.as_bytes()[CRC_START..]);
-    header.crc = crc32c::crc32c_append(crc, records).into();
+    let crc = crc32c::checksum(&header.as_bytes()[CRC_START..]);
+    header.crc = crc32c::append(crc, records).into();
     output.extend_from_slice(header.as_bytes());
     output.extend_from_slice(records);
 }

@@ -35,7 +35,7 @@ fn batch_with(record_count: i32, change: impl FnOnce(&mut BatchHeader)) -> Vec<u
     }
     let mut batch = builder.build();
     change(header_mut(&mut batch));
-    let crc = crc32c::crc32c(&batch[CRC_START..]);
+    let crc = ::crc32c::crc32c(&batch[CRC_START..]);
     header_mut(&mut batch).crc = crc.into();
     batch
 }
