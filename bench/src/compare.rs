@@ -86,6 +86,7 @@ struct Document<'a> {
     rows: &'a [Verdict],
     loads: Vec<LoadForm>,
     runs: &'a [RunForm<'a>],
+    failures: &'a [String],
 }
 
 /// What a reader would type to repeat a load.
@@ -116,6 +117,14 @@ struct Run {
     evidence: Evidence,
 }
 
+/// What came of all runs.
+#[derive(Default)]
+struct Runs {
+    done: Vec<Run>,
+    /// A sentence for each run that did not come to its end.
+    failures: Vec<String>,
+}
+
 /// All that is the same for every run.
 struct Comparison<'a> {
     arguments: &'a Arguments,
@@ -135,8 +144,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| is_wanted(row, &arguments.only)).collect();
     ensure!(!rows.is_empty(), "--only: no row is called that");
     let comparison = Comparison::new(arguments)?;
-    let runs = comparison.run_all(&rows)?;
-    let verdicts: Vec<Verdict> = rows.iter().map(|row| judge(row, &runs)).collect();
+    let runs = comparison.run_all(&rows);
+    let verdicts: Vec<Verdict> = rows.iter().map(|row| judge(row, &runs.done)).collect();
     comparison.write(&verdicts, runs)
 }
 
@@ -176,10 +185,10 @@ impl<'a> Comparison<'a> {
         Ok(Self { arguments, ours, theirs, flushed, peer, stop: Stop::on_signals()? })
     }
 
-    /// Runs the loads of `rows`. Asked to stop, it comes back with what there is.
-    fn run_all(&self, rows: &[&Row]) -> anyhow::Result<Vec<Run>> {
+    /// Runs the loads of `rows`. Asked to stop, it comes back with what there is; a run that fails costs no other one.
+    fn run_all(&self, rows: &[&Row]) -> Runs {
         let rounds = self.arguments.round_count();
-        let mut runs = Vec::new();
+        let mut runs = Runs::default();
         for round in 0..rounds {
             let wanted = LOADS.iter().filter(|load| rows.iter().any(|row| row.load == load.name));
             for load in wanted.filter(|load| round == 0 || !load.once) {
@@ -189,19 +198,26 @@ impl<'a> Comparison<'a> {
                 }
                 for side in sides {
                     if self.stop.is_asked() {
-                        return Ok(runs);
+                        return runs;
                     }
                     let able = |launcher: &&Launcher| launcher.knows_its_data() || !load.needs_its_data();
                     let Some(launcher) = self.launcher(side).filter(able) else { continue };
-                    eprintln!("round {} of {rounds}: {}, {}", round + 1, load.name, self.name(side));
-                    let evidence = self.run_one(load, launcher);
-                    let mut evidence = evidence.with_context(|| format!("{}, {}", load.name, self.name(side)))?;
-                    evidence.measured.target = self.name(side);
-                    runs.push(Run { load: load.name, side, round, evidence });
+                    let title = format!("round {} of {rounds}: {}, {}", round + 1, load.name, self.name(side));
+                    eprintln!("{title}");
+                    match self.run_one(load, launcher) {
+                        Ok(mut evidence) => {
+                            evidence.measured.target = self.name(side);
+                            runs.done.push(Run { load: load.name, side, round, evidence });
+                        }
+                        Err(error) => {
+                            eprintln!("failed: {error:#}");
+                            runs.failures.push(format!("{title}: {error:#}"));
+                        }
+                    }
                 }
             }
         }
-        Ok(runs)
+        runs
     }
 
     fn run_one(&self, load: &Load, launcher: &Launcher) -> anyhow::Result<Evidence> {
@@ -274,8 +290,8 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Writes the results everywhere they are asked for. Fails after that if anything was lost or reordered.
-    fn write(&self, verdicts: &[Verdict], runs: Vec<Run>) -> anyhow::Result<()> {
+    /// Writes the results everywhere they are asked for. Fails after that if anything was lost or reordered, or a run failed.
+    fn write(&self, verdicts: &[Verdict], Runs { done: runs, failures }: Runs) -> anyhow::Result<()> {
         let costs = runs.iter().map(|run| self.cost(run));
         let table = format!("{}\n\n{}", verdict::table(verdicts, &self.peer), verdict::cost_table(costs));
         let forms: Vec<RunForm<'_>> = runs.iter().map(|run| self.form(run)).collect();
@@ -287,6 +303,7 @@ impl<'a> Comparison<'a> {
             rows: verdicts,
             loads: LOADS.iter().map(|load| LoadForm { name: load.name, lines: (load.lines)(self.scale()) }).collect(),
             runs: &forms,
+            failures: &failures,
         };
         report::print_with_json(&table, self.arguments.json.as_deref(), &document)?;
         let short = verdicts.iter().filter(|verdict| verdict.falls_short()).count();
@@ -294,6 +311,7 @@ impl<'a> Comparison<'a> {
         let found: Vec<String> = forms.iter().flat_map(RunForm::named_findings).collect();
         self.write_pages(runs)?;
         ensure!(found.is_empty(), "the results do not count: {}", found.join("; "));
+        ensure!(failures.is_empty(), "not all of it could be run: {}", failures.join("; "));
         Ok(())
     }
 

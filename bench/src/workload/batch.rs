@@ -7,6 +7,7 @@
 
 use anyhow::{Context as _, ensure};
 use millrace_protocol::batch::compression::Compressor;
+use millrace_protocol::batch::crc32c;
 use millrace_protocol::batch::{BATCH_BYTES_MIN, BatchBuilder, BatchFields, BatchHeader, Compression, ProducerFields};
 use rand::Rng;
 use zerocopy::IntoBytes as _;
@@ -14,7 +15,6 @@ use zerocopy::IntoBytes as _;
 use super::keys::KeySource;
 use super::records::Values;
 use super::stamp::{STAMP_BYTES, Stamp};
-use millrace_protocol::batch::crc32c;
 
 /// Which records of a batch are stamped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

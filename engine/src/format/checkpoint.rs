@@ -3,12 +3,12 @@
 //! The file is replaced as a whole (written under another name, flushed, renamed), so a reader sees an old one or a new
 //! one. It frees the part of the journal's ring that it covers.
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Incarnation, LeaderEpoch, Offset, PartitionId, Position, TopicId};
-use millrace_protocol::batch::crc32c;
 
 const MAGIC: [u8; 8] = *b"MRCHECKP";
 

@@ -8,13 +8,13 @@
 //! The head alone says enough to open a log, and is nearly always within the file's first block; the entries are read
 //! when somebody looks for an offset or a time. Nothing is lost with the file: it is rebuilt from the segment.
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::segment_header::RECORDS_START;
 use super::{FORMAT_VERSION, NUMBER_MAX, parse_offset_name, put};
 use crate::model::{EpochStart, LeaderEpoch, Offset, PartitionId, Position, TopicId};
-use millrace_protocol::batch::crc32c;
 
 const MAGIC: [u8; 8] = *b"MRSEGIDX";
 const SUFFIX: &str = ".index";

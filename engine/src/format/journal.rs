@@ -14,12 +14,12 @@
 //! Every round carries the nonce of the ring it was written to. It is drawn afresh whenever the ring is emptied, so that
 //! neither an older lap nor record bytes that a client made to look like a round can be taken for one.
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Incarnation, Offset, PartitionId, Position, TopicId};
-use millrace_protocol::batch::crc32c;
 
 /// Where the ring starts in the journal file.
 pub const RING_START: u64 = 4096;

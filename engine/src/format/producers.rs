@@ -16,12 +16,12 @@ mod tests;
 
 pub use writer::{FinishedProducers, ProducersWriter};
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::little_endian::{I16, I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, parse_offset_name};
 use crate::model::{Offset, PartitionId, TopicId};
-use millrace_protocol::batch::crc32c;
 
 /// Bytes of a block of the file, which is the block of all I/O.
 pub const BLOCK_BYTES: usize = millrace_runtime::BLOCK_BYTES;

@@ -2,12 +2,12 @@
 //!
 //! The header keeps a segment from being read as another partition's, whatever happened to names in the file system.
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::little_endian::{I32, I64, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{FORMAT_VERSION, NUMBER_MAX, put};
 use crate::model::{Offset, PartitionId, Position, TopicId};
-use millrace_protocol::batch::crc32c;
 
 /// Where the first record batch of a segment starts.
 pub const RECORDS_START: Position = Position::new(4096);

@@ -11,9 +11,9 @@
 //! wrote it; a body that is longer than its version says is one, too.
 
 use millrace_engine::model::{LeaderEpoch, TopicId};
+use millrace_protocol::batch::crc32c;
 
 use super::record::{Broker, Endpoint, Entry, NodeId, Partition, Record};
-use millrace_protocol::batch::crc32c;
 
 /// Why bytes are not an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! Writes a producers file block by block, so that the producers of a log never have to be in memory all at once.
 
+use millrace_protocol::batch::crc32c;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{I16, I32, I64, U32, U64};
 
@@ -9,7 +10,6 @@ use super::{
 };
 use crate::format::{FORMAT_VERSION, put};
 use crate::model::{Offset, PartitionId};
-use millrace_protocol::batch::crc32c;
 
 /// Lays the blocks of a producers file out in memory.
 pub struct ProducersWriter {

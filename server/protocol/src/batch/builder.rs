@@ -7,8 +7,7 @@ use zerocopy::IntoBytes as _;
 use crate::wire::Writer;
 
 use super::header::{CRC_START, LENGTH_END, MAGIC};
-use super::{Attributes, BATCH_BYTES_MIN, BatchHeader, RecordHeader};
-use crate::batch::crc32c;
+use super::{Attributes, BATCH_BYTES_MIN, BatchHeader, RecordHeader, crc32c};
 
 /// Collects records and turns them into one batch.
 #[derive(Debug)]
