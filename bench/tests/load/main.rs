@@ -191,12 +191,12 @@ fn the_capacity_is_a_rate_that_kept_its_bound() {
     let found = |bound: &str, rate: &str| {
         results("capacity", &address, &[&short[..], &["--p99", bound, "--rate", rate]].concat())
     };
-    // No answer comes within a nanosecond, and every one does within an hour until the generator itself gives up.
+    // No answer comes within a nanosecond; within a second they do until the broker, or the generator, has too much to do.
     assert!(found("0.001us", "4").contains("\"capacity\": \"none\""));
-    let text = found("50ms", "200");
+    let text = found("1s", "1000");
     let capacity = text.lines().find_map(|line| line.trim().strip_prefix("\"capacity\": \"")).unwrap();
     let rate: f64 = capacity.split_once(' ').unwrap().0.parse().unwrap();
-    assert!(rate >= 200.0, "{text}");
+    assert!(rate >= 1000.0, "{text}");
     assert!(text.contains(&format!("\"name\": \"{rate} records/s\"")), "its run is reported: {text}");
 }
 
