@@ -1,6 +1,6 @@
 //! `millbench shards`: what it costs Millrace that a connection is on another shard than the partition it reads.
 //!
-//! The kernel deals connections out among the shards, and no client can choose. So a topic's first partition is read over and
+//! The broker deals connections out among the shards, and no client can choose. So a topic's first partition is read over and
 //! over by a single connection, a new one each time, and Millrace's own metrics tell afterwards which shard had sent the
 //! bytes and which had read them. That goes on until both cases have been seen often enough.
 //!
@@ -47,6 +47,7 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
 
     let mut cases = [Case::new("same shard"), Case::new("another shard")];
     let mut whole = Outcome::default();
+    let mut held = Vec::new();
     for _ in 0..TRIES_MAX * rounds {
         if session.stop.is_asked() || cases.iter().all(|case| case.costs.len() >= *rounds) {
             break;
@@ -59,8 +60,10 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
         cases[usize::from(sender != reader)].take(&mut outcome)?;
         whole.follow(outcome);
         if cases.iter().any(|case| case.costs.len() > *rounds) {
-            // Where connections are dealt out in turns, one more has the next round see another case.
-            Client::connect(&target.bootstrap)?;
+            // Where connections go to the shard that has the fewest, or to each in turn, one more moves the next one on.
+            if held.pop().is_none() {
+                held.push(Client::connect(&target.bootstrap)?);
+            }
         }
     }
     let costs = cases.each_ref().map(Case::median);
