@@ -1,5 +1,7 @@
 //! Drives a broker: a thread per core, many connections on each, producers and consumers side by side.
 //!
+//! The threads are shards with connections of their own, or, for [`librdkafka`], plain ones with its instances.
+//!
 //! 1. [`run`] starts the shards; each opens its share of the connections and says so.
 //! 2. All begin at one moment. What ends, or was due, during ramp and warm-up is not counted.
 //! 3. Producers stop at the end and wait for what is in flight. Consumers that follow producers then read up to where
@@ -7,6 +9,7 @@
 //! 4. The shards hand in what they saw; it is added up and compared here.
 
 mod control;
+pub(crate) mod librdkafka;
 mod live;
 mod outcome;
 pub(crate) mod plan;
@@ -17,6 +20,7 @@ mod shard;
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -32,7 +36,7 @@ use crate::stop::Stop;
 use control::{Control, Window};
 use live::Gauge;
 pub(crate) use outcome::{Outcome, Sample};
-use plan::Plan;
+use plan::{Client, Plan};
 use shard::Message;
 
 /// Runs a plan to its end, or until `stop` is asked.
@@ -40,19 +44,45 @@ pub(crate) fn run(plan: Plan, stop: &Stop, progress: &mut Progress) -> anyhow::R
     let plan = Arc::new(plan);
     let control = Arc::new(Control::new(stop.clone()));
     let (sender, messages) = mpsc::channel();
-    let config =
-        ShardsConfig { shard_count: plan.threads, name_prefix: "millbench".to_owned(), ..ShardsConfig::default() };
-    let (shard_plan, shard_control) = (Arc::clone(&plan), Arc::clone(&control));
-    let shards = Shards::start(&config, move |env| {
-        shard::run(env, Arc::clone(&shard_plan), Arc::clone(&shard_control), sender.clone())
-    });
-    let shards = shards.context("starting a thread per core")?;
+    let running = Running::start(&plan, &control, sender).context("starting a thread per core")?;
     let conducted = Conductor { plan: &plan, control: &control, messages: &messages, progress }.conduct();
     if conducted.is_err() {
         control.fail();
     }
-    shards.join();
+    running.join();
     conducted
+}
+
+/// The threads of a run.
+enum Running {
+    Shards(Shards),
+    Librdkafka(Vec<JoinHandle<()>>),
+}
+
+impl Running {
+    fn start(plan: &Arc<Plan>, control: &Arc<Control>, messages: mpsc::Sender<Message>) -> std::io::Result<Self> {
+        if plan.client == Client::Librdkafka {
+            return librdkafka::start(plan, control, &messages).map(Self::Librdkafka);
+        }
+        let config =
+            ShardsConfig { shard_count: plan.threads, name_prefix: "millbench".to_owned(), ..ShardsConfig::default() };
+        let (plan, control) = (Arc::clone(plan), Arc::clone(control));
+        let shards = Shards::start(&config, move |env| {
+            shard::run(env, Arc::clone(&plan), Arc::clone(&control), messages.clone())
+        });
+        shards.map(Self::Shards)
+    }
+
+    fn join(self) {
+        match self {
+            Self::Shards(shards) => shards.join(),
+            Self::Librdkafka(threads) => {
+                for thread in threads {
+                    thread.join().expect("no thread panics");
+                }
+            }
+        }
+    }
 }
 
 /// The main thread's part: it gives the word, samples processor time, and gathers what the shards found.

@@ -9,7 +9,8 @@ use millrace_protocol::batch::Compression;
 
 use crate::check::Entry;
 use crate::client::cluster::{Leader, LogEnd, TopicWish, find_leaders, find_offsets, make_producer_ids};
-use crate::drive::plan::{Check, Plan, ReadPlan, SendPlan, Span, Timing};
+use crate::drive::librdkafka;
+use crate::drive::plan::{Check, Client, Plan, ReadPlan, SendPlan, Span, Timing};
 use crate::drive::unix_ms;
 use crate::numbers::parse_bytes;
 use crate::workload::batch::{BatchShape, Stamping};
@@ -56,6 +57,14 @@ pub(crate) struct TargetOptions {
     /// Threads of the client; by default one for two cores, and one less than there are cores from four on
     #[arg(long)]
     pub(crate) threads: Option<u16>,
+}
+
+/// Who speaks to the broker.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct ClientOptions {
+    /// Who speaks to the broker: millbench itself, or librdkafka as applications do
+    #[arg(long, value_enum, default_value_t = Client::Raw)]
+    client: Client,
 }
 
 /// What is sent and how.
@@ -153,6 +162,7 @@ impl TargetOptions {
         ensure!(threads > 0, "--threads: at least one");
         Ok(Plan {
             task: task.to_owned(),
+            client: Client::Raw,
             topics: self.topics.clone(),
             leaders,
             threads,
@@ -185,6 +195,18 @@ impl TargetOptions {
             self.topic_settings.iter().map(|(name, value)| setting("topic-setting", format!("{name}={value}"))),
         );
         settings
+    }
+}
+
+impl ClientOptions {
+    /// Has the client carry out a plan that is complete but for this, and gives its settings as they are in force. Refuses
+    /// what the client cannot do.
+    pub(crate) fn choose(self, plan: &mut Plan) -> anyhow::Result<Vec<(String, String)>> {
+        plan.client = self.client;
+        match self.client {
+            Client::Raw => Ok(vec![setting("client", "raw".to_owned())]),
+            Client::Librdkafka => librdkafka::settings::in_force(plan),
+        }
     }
 }
 

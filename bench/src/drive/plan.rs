@@ -11,6 +11,7 @@ use crate::workload::batch::BatchShape;
 pub(crate) struct Plan {
     /// The subcommand, for progress.
     pub(crate) task: String,
+    pub(crate) client: Client,
     pub(crate) topics: Vec<String>,
     /// Invariant: not empty, and each leads a partition.
     pub(crate) leaders: Vec<Leader>,
@@ -24,6 +25,15 @@ pub(crate) struct Plan {
     pub(crate) broker_pid: Option<u32>,
     pub(crate) sending: Option<SendPlan>,
     pub(crate) reading: Option<ReadPlan>,
+}
+
+/// Who speaks to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Client {
+    /// Requests that are laid out here, byte by byte: what the broker can do.
+    Raw,
+    /// librdkafka, record by record: what applications see.
+    Librdkafka,
 }
 
 /// How long the parts of a run are.

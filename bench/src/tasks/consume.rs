@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::{Session, measured};
 use crate::client::cluster::{LogEnd, find_offsets};
 use crate::measured::Measured;
-use crate::options::{From, ReadOptions, TargetOptions, setting};
+use crate::options::{ClientOptions, From, ReadOptions, TargetOptions, setting};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: TargetOptions,
+    #[command(flatten)]
+    client: ClientOptions,
     #[command(flatten)]
     read: ReadOptions,
     /// `start` reads what is there and ends; `tail` reads what comes and ends after --duration
@@ -19,7 +21,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Result<Measured> {
-    let Arguments { target, read, from } = arguments;
+    let Arguments { target, client, read, from } = arguments;
     let leaders = target.leaders(None)?;
     let mut plan = target.plan("consume", leaders.clone())?;
     let mut reading = read.plan("consume", *from, target, &leaders)?;
@@ -30,8 +32,9 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
         plan.span.measured = None;
     }
     plan.reading = Some(reading);
+    let client = client.choose(&mut plan)?;
     let outcome = session.drive(plan)?;
     let from = if *from == From::Start { "start" } else { "tail" };
-    let settings = read.settings().into_iter().chain([setting("from", from.to_owned())]);
+    let settings = client.into_iter().chain(read.settings()).chain([setting("from", from.to_owned())]);
     Ok(measured("consume", target, settings, outcome))
 }

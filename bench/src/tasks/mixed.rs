@@ -11,7 +11,7 @@ use super::produce::drive_and_compare;
 use super::{Session, measured};
 use crate::drive::plan::{Check, Timing};
 use crate::measured::Measured;
-use crate::options::{From, ReadOptions, SendOptions, TargetOptions};
+use crate::options::{ClientOptions, From, ReadOptions, SendOptions, TargetOptions};
 use crate::workload::batch::Stamping;
 use crate::workload::quantity::Rate;
 
@@ -20,6 +20,8 @@ use crate::workload::quantity::Rate;
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) client: ClientOptions,
     #[command(flatten)]
     pub(super) send: SendOptions,
     #[command(flatten)]
@@ -32,7 +34,8 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
 
 pub(crate) fn run_end_to_end(arguments: &Arguments, session: &Session<'_>) -> anyhow::Result<Measured> {
     let send = SendOptions { rate: Some(arguments.send.rate.unwrap_or(RATE)), ..arguments.send.clone() };
-    let arguments = Arguments { target: arguments.target.clone(), send, read: arguments.read.clone() };
+    let Arguments { target, client, read, .. } = arguments;
+    let arguments = Arguments { target: target.clone(), client: *client, send, read: read.clone() };
     drive(&arguments, session, "end-to-end", "end-to-end", Timing::Records)
 }
 
@@ -43,7 +46,7 @@ fn drive(
     series: &str,
     timing: Timing,
 ) -> anyhow::Result<Measured> {
-    let Arguments { target, send, read } = arguments;
+    let Arguments { target, client, send, read } = arguments;
     ensure!(send.acks != 0, "--acks: records that are never acknowledged cannot be looked for");
     let leaders = target.leaders(Some(&[]))?;
     let mut plan = target.plan(task, leaders.clone())?;
@@ -62,8 +65,10 @@ fn drive(
     reading.is_compared = target.check != Check::None && is_stamped && is_looked_at;
     plan.sending = Some(sending);
     plan.reading = Some(reading);
+    let client = client.choose(&mut plan)?;
     let outcome = drive_and_compare(session, plan, &target.topics, &leaders)?;
-    Ok(measured(task, target, send.settings().into_iter().chain(read.settings()), outcome))
+    let settings = client.into_iter().chain(send.settings()).chain(read.settings());
+    Ok(measured(task, target, settings, outcome))
 }
 
 const NO_ROOM: &str =

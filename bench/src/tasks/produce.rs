@@ -9,12 +9,14 @@ use crate::drive::Outcome;
 use crate::drive::plan::Plan;
 use crate::measured::Measured;
 use crate::numbers::parse_bytes;
-use crate::options::{SendOptions, TargetOptions, setting};
+use crate::options::{ClientOptions, SendOptions, TargetOptions, setting};
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     target: TargetOptions,
+    #[command(flatten)]
+    client: ClientOptions,
     #[command(flatten)]
     send: SendOptions,
     /// Closed loop: end after so many bytes of batches, about, however long it takes, and count them all
@@ -23,7 +25,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Result<Measured> {
-    let Arguments { target, send, bytes } = arguments;
+    let Arguments { target, client, send, bytes } = arguments;
     let leaders = target.leaders(Some(&[]))?;
     let mut plan = target.plan("produce", leaders.clone())?;
     let mut sending = send.plan("produce", target, &leaders)?;
@@ -33,8 +35,10 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
         (plan.span.ramp, plan.span.warm_up, plan.span.measured) = Default::default();
     }
     plan.sending = Some(sending);
+    let client = client.choose(&mut plan)?;
     let outcome = drive_and_compare(session, plan, &target.topics, &leaders)?;
-    let settings = send.settings().into_iter().chain(bytes.map(|bytes| setting("bytes", bytes.to_string())));
+    let settings =
+        client.into_iter().chain(send.settings()).chain(bytes.map(|bytes| setting("bytes", bytes.to_string())));
     Ok(measured("produce", target, settings, outcome))
 }
 

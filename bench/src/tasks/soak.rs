@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     session.note(&format!("{capacity:.0} records/s as fast as answers come"));
 
     let send = SendOptions { rate: Some(Rate::Records(capacity * share)), ..load.send.clone() };
-    let load = mixed::Arguments { target: load.target.clone(), send, read: load.read.clone() };
+    let load = mixed::Arguments { target: load.target.clone(), client: load.client, send, read: load.read.clone() };
     let (measured, memory) = watching(pid, || mixed::run(&load, session))?;
     let mut measured = measured?;
     "soak".clone_into(&mut measured.task);
@@ -61,7 +61,8 @@ fn find_capacity(load: &mixed::Arguments, probe: Duration, session: &Session<'_>
     let batch_bytes = if load.send.linger.is_zero() { 1 } else { load.send.batch_bytes };
     let target = TargetOptions { duration: probe, ..load.target.clone() };
     let send = SendOptions { batch_bytes, ..load.send.clone() };
-    let measured = mixed::run(&mixed::Arguments { target, send, read: load.read.clone() }, session)?;
+    let measured =
+        mixed::run(&mixed::Arguments { target, client: load.client, send, read: load.read.clone() }, session)?;
     ensure!(measured.findings.is_empty(), "as fast as answers come: {}", measured.findings.join("; "));
     let produced = measured.series.first().context("producers are a series")?;
     per_second(produced.counts.record_count, measured.elapsed)

@@ -58,6 +58,14 @@ impl KeySource {
         Self { keys, sums }
     }
 
+    /// Bytes of a key; 0 if there are none.
+    pub(crate) const fn bytes(&self) -> usize {
+        match self.keys {
+            Keys::None => 0,
+            Keys::Uniform(_) | Keys::Zipf(_) => KEY_BYTES,
+        }
+    }
+
     /// The next record's key.
     pub(crate) fn draw(&self, random: &mut impl Rng) -> Option<Vec<u8>> {
         let index = match self.keys {
@@ -72,6 +80,8 @@ impl KeySource {
     }
 }
 
+/// Eight digits are enough for every one of [`KEYS_MAX`] keys.
+const KEY_BYTES: usize = "key-00000000".len();
 /// More would only fill the table of shares.
 const KEYS_MAX: usize = 10_000_000;
 
@@ -97,6 +107,11 @@ mod tests {
     #[test]
     fn shares_are_as_named() {
         assert_eq!(counts("none"), BTreeMap::from([(None, 10_000)]));
+        for keys in ["none", "uniform:10", "zipf:1000"] {
+            let source = KeySource::new(keys.parse().unwrap());
+            let key = source.draw(&mut SmallRng::seed_from_u64(1)).unwrap_or_default();
+            assert_eq!(key.len(), source.bytes(), "{keys}");
+        }
         let uniform = counts("uniform:10");
         assert_eq!(uniform.len(), 10);
         assert!(uniform.values().all(|count| (850..1150).contains(count)), "{uniform:?}");

@@ -60,6 +60,22 @@ impl Values {
         }
     }
 
+    /// The same in whole bytes, rounded up.
+    pub(crate) fn bytes_mean_rounded(&self) -> u64 {
+        match self {
+            Self::Made(size) => u64_of(size.bytes_min + size.bytes_max).div_ceil(2),
+            Self::Lines(lines) => u64_of(lines.iter().map(Vec::len).sum()).div_ceil(u64_of(lines.len())),
+        }
+    }
+
+    /// Bytes of the largest value.
+    pub(crate) fn bytes_max(&self) -> usize {
+        match self {
+            Self::Made(size) => size.bytes_max,
+            Self::Lines(lines) => lines.iter().map(Vec::len).max().unwrap_or_default(),
+        }
+    }
+
     /// Bytes of the smallest value that is made up; nothing for real ones, whose bytes are not ours to write over.
     pub(crate) const fn bytes_min(&self) -> Option<usize> {
         match self {

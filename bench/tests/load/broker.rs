@@ -10,9 +10,10 @@ use millrace_protocol::batch::{BatchView, assign_offsets};
 use millrace_protocol::error_code::ErrorCode;
 use millrace_protocol::frame::encode_response;
 use millrace_protocol::header::RequestHead;
-use millrace_protocol::messages::api_versions::ApiVersionsResponse;
+use millrace_protocol::messages::api_versions::{ApiVersion, ApiVersionsResponse};
 use millrace_protocol::messages::create_topics::{CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse};
 use millrace_protocol::messages::fetch::{FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData};
+use millrace_protocol::messages::find_coordinator::FindCoordinatorResponse;
 use millrace_protocol::messages::init_producer_id::InitProducerIdResponse;
 use millrace_protocol::messages::list_offsets::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
@@ -103,7 +104,23 @@ fn serve(mut stream: TcpStream, state: &Shared) {
 fn answer(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, state: &mut State) {
     let (version, id) = (head.version, head.correlation_id);
     match head.api_key {
-        ApiKey::ApiVersions => encode_response(writer, version, id, &ApiVersionsResponse::default()).unwrap(),
+        ApiKey::ApiVersions => {
+            let api_keys = VERSIONS.iter().map(|&(api_key, min_version, max_version)| {
+                let api_key = api_key.code();
+                ApiVersion { api_key, min_version, max_version }
+            });
+            let response = ApiVersionsResponse { api_keys: api_keys.collect(), ..ApiVersionsResponse::default() };
+            encode_response(writer, version, id, &response).unwrap();
+        }
+        ApiKey::FindCoordinator => {
+            let response = FindCoordinatorResponse {
+                node_id: 1,
+                host: "127.0.0.1",
+                port: state.port,
+                ..FindCoordinatorResponse::default()
+            };
+            encode_response(writer, version, id, &response).unwrap();
+        }
         ApiKey::Metadata => {
             let request = MetadataRequest::decode(reader, version).unwrap();
             let names = request.topics.into_iter().flatten().map(|topic| topic.name);
@@ -145,6 +162,18 @@ fn answer(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, 
         other => panic!("{other:?} is not needed"),
     }
 }
+
+/// What librdkafka may ask for, and in which versions. The raw client does not look at it.
+const VERSIONS: &[(ApiKey, i16, i16)] = &[
+    (ApiKey::Produce, 3, 8),
+    (ApiKey::Fetch, 4, 11),
+    (ApiKey::ListOffsets, 1, 4),
+    (ApiKey::Metadata, 0, 7),
+    (ApiKey::FindCoordinator, 0, 2),
+    (ApiKey::ApiVersions, 0, 3),
+    (ApiKey::CreateTopics, 0, 4),
+    (ApiKey::InitProducerId, 0, 1),
+];
 
 fn answer_produce(head: &RequestHead<'_>, reader: &mut Reader<'_>, writer: &mut Writer, state: &mut State) {
     let request = ProduceRequest::decode(reader, head.version).unwrap();

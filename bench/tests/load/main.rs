@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "a broker of the test's own, without shards")]
 
 mod broker;
+mod librdkafka;
 
 use std::process::{Command, Output};
 

@@ -1,5 +1,5 @@
-//! What the tests need beside Rust: for tests/compat and tests/crash foreign clients, the real data they publish and a
-//! small disk, for tests/fuzz a C++ compiler, for the microbenchmarks valgrind.
+//! What the tests need beside Rust: for millbench what librdkafka is built with, for tests/compat and tests/crash foreign
+//! clients, the real data they publish and a small disk, for tests/fuzz a C++ compiler, for the microbenchmarks valgrind.
 //!
 //! Whatever is missing is named before it is installed. System packages come from Debian; everything else goes under
 //! `target/compat` and is bound to files in tests/compat/clients, whose copy lies beside what was installed as the mark of a
@@ -15,6 +15,9 @@ use anyhow::{Context as _, bail, ensure};
 const PACKAGES: &[(&[&str], &str)] = &[
     (&["git", "--version"], "git"),
     (&["cc", "--version"], "gcc"),
+    // librdkafka's own build asks for both.
+    (&["c++", "--version"], "g++"),
+    (&["make", "--version"], "make"),
     (&["kcat", "-V"], "kcat"),
     (&["mkfs.ext4", "-V"], "e2fsprogs"),
     (&["mount", "--version"], "mount"),
