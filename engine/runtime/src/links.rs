@@ -7,7 +7,7 @@ pub trait LinkSender<T>: Send + 'static {
     /// The end, bound to this shard.
     type Connected: ConnectedSender<T>;
 
-    /// Binds the end to the calling shard. Completes once the other end is bound too, or is gone.
+    /// Binds the end to the calling shard. Some ends wait here until the other is bound too, or is gone.
     async fn connect(self) -> Self::Connected;
 }
 
@@ -16,7 +16,7 @@ pub trait LinkReceiver<T>: Send + 'static {
     /// The end, bound to this shard.
     type Connected: ConnectedReceiver<T>;
 
-    /// Binds the end to the calling shard. Completes once the other end is bound too, or is gone.
+    /// Binds the end to the calling shard. Some ends wait here until the other is bound too, or is gone.
     async fn connect(self) -> Self::Connected;
 }
 

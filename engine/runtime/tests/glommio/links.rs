@@ -17,7 +17,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// Connects both ends at once: an end waits for its peer, and the peer may be the second one in its shard's order.
+    /// Connects both ends at once: an end may wait for its peer, which may be the second one in its shard's order.
     async fn connect(
         self,
         env: &GlommioEnv,
@@ -81,7 +81,6 @@ fn messages_keep_their_order_through_a_link_that_is_often_full() {
 
 #[test]
 fn a_full_link_gives_the_message_back_and_so_does_one_without_a_receiver() {
-    // Guard: glommio's send to a full channel whose receiver goes away never completes.
     on_two_shards(2, |env, ends| async move {
         let (sender, receiver) = ends.connect(&env).await;
         if env.shard_index() == 0 {
@@ -108,7 +107,7 @@ fn a_full_link_gives_the_message_back_and_so_does_one_without_a_receiver() {
 
 #[test]
 fn a_receiver_may_be_polled_more_often_than_a_task_has_wakers() {
-    // Guard: glommio clones the waker at each poll of an empty receiver, and the 32,768th clone panics.
+    // Guard: the 32,768th clone of a task's waker panics.
     on_two_shards(1, |env, ends| async move {
         let (sender, receiver) = ends.connect(&env).await;
         if env.shard_index() == 0 {
