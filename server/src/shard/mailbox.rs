@@ -2,10 +2,11 @@
 //!
 //! There is one link for each ordered pair of shards, made before the shards start. On each shard every peer has
 //!
-//! 1. an [`Outbox`]: messages that the link has no room for yet. Sending puts a message into the link or into the outbox
-//!    and never waits;
+//! 1. an [`Outbox`]: messages that the link has no room for yet, or that may come late. Sending puts a message into the
+//!    outbox and never waits;
 //! 2. a sending task, which moves the outbox into the link and waits for room there;
-//! 3. a receiving task, which takes messages out of the link and hands each to a function that must not wait.
+//! 3. a task that sends late messages if no other has taken them along;
+//! 4. a receiving task, which takes messages out of the link and hands each to a function that must not wait.
 //!
 //! # Why two shards with full links do not block each other
 //!
@@ -33,10 +34,11 @@ pub mod stop;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use millrace_runtime::links::{ConnectedReceiver, ConnectedSender};
 use millrace_runtime::local::Event;
-use millrace_runtime::{Env, LinkReceiver, LinkSender, TaskClass};
+use millrace_runtime::{Clock as _, Env, LinkReceiver, LinkSender, TaskClass};
 
 use self::lease::{LeaseId, ReturnLease};
 use self::message::Message;
@@ -106,6 +108,10 @@ impl<E: Env> Mailbox<E> {
                 let sender = ends.sender.connect().await;
                 outboxes[peer.slot()].carry(sender).await;
             });
+            let (outboxes, clock) = (Rc::clone(&self.outboxes), tasks.env().clock().clone());
+            tasks.spawn("mailbox late sender", TaskClass::Network, async move {
+                outboxes[peer.slot()].push_on(&clock).await;
+            });
             let receive = receive.clone();
             tasks.spawn("mailbox receiver", TaskClass::Network, async move {
                 let receiver = ends.receiver.connect().await;
@@ -118,7 +124,17 @@ impl<E: Env> Mailbox<E> {
 
     /// Sends to another shard, without waiting.
     pub fn send(&self, target: ShardIndex, message: Message<E>) {
-        self.outboxes[target.slot()].push(message);
+        let outbox = &self.outboxes[target.slot()];
+        outbox.push(message);
+        outbox.changed.notify();
+    }
+
+    /// Sends what nobody waits for: with the next message to the same shard, and at the latest after [`LATE_MAX`]. A
+    /// message of its own could wake that shard up for nothing else.
+    pub fn send_late(&self, target: ShardIndex, message: Message<E>) {
+        let outbox = &self.outboxes[target.slot()];
+        outbox.push(message);
+        outbox.late.notify();
     }
 
     /// Messages that wait for room in a link.
@@ -131,26 +147,31 @@ impl<E: Env> Mailbox<E> {
         for outbox in self.outboxes.iter() {
             outbox.is_closed.set(true);
             outbox.changed.notify();
+            outbox.late.notify();
         }
     }
 }
 
 impl<E: Env> ReturnLease for Mailbox<E> {
     fn return_lease(&self, owner: ShardIndex, id: LeaseId) {
-        self.send(owner, Message::ReturnLease { lease: id });
+        self.send_late(owner, Message::ReturnLease { lease: id });
     }
 }
 
-/// Messages for one peer that its link has no room for yet.
+/// Messages for one peer that are not in its link yet.
 struct Outbox<E: Env> {
     queue: RefCell<VecDeque<Message<E>>>,
+    /// There is a message to send now.
     changed: Event,
+    /// There is one that may come late.
+    late: Event,
     is_closed: Cell<bool>,
 }
 
 impl<E: Env> Default for Outbox<E> {
     fn default() -> Self {
-        Self { queue: RefCell::default(), changed: Event::default(), is_closed: Cell::new(false) }
+        let (changed, late) = Default::default();
+        Self { queue: RefCell::default(), changed, late, is_closed: Cell::new(false) }
     }
 }
 
@@ -160,8 +181,15 @@ impl<E: Env> Outbox<E> {
         let mut queue = self.queue.borrow_mut();
         queue.push_back(message);
         assert!(queue.len() <= OUTBOX_MESSAGE_COUNT_MAX, "everything that is sent is counted and bounded elsewhere");
-        drop(queue);
-        self.changed.notify();
+    }
+
+    /// Has late messages sent, until the outbox is closed.
+    async fn push_on(&self, clock: &E::Clock) {
+        while !self.is_closed.get() {
+            self.late.changed(self.late.version()).await;
+            clock.sleep(LATE_MAX).await;
+            self.changed.notify();
+        }
     }
 
     /// Moves messages into the link until the outbox is closed and empty, or the peer is gone.
@@ -186,6 +214,9 @@ impl<E: Env> Outbox<E> {
 /// Messages a link carries before its sender waits. Waiting costs a wake-up across cores; memory costs little.
 const LINK_MESSAGE_COUNT: usize = 1024;
 
+/// How late a message may come that nobody waits for. Leases that are on their way back hold memory for so long.
+const LATE_MAX: Duration = Duration::from_millis(5);
+
 /// See the module's text: requests, replies, watches in both directions, leases, connections, questions to groups
 /// with their cancellations and answers, and the few of shutdown.
 const OUTBOX_MESSAGE_COUNT_MAX: usize = 2 * limits::CALL_COUNT_MAX
@@ -202,6 +233,46 @@ mod tests {
 
     use super::message::WatchId;
     use super::*;
+
+    #[test]
+    fn late_messages_go_along_with_the_next_one_or_alone_after_a_while() {
+        let world = World::new(9, WorldConfig::default());
+        let (mut mailboxes, mut sets) = (Vec::new(), Vec::new());
+        let arrived: Rc<RefCell<Vec<u64>>> = Rc::default();
+        for (index, links) in (0..2).zip(Links::<SimEnv>::all(2)) {
+            let (mailbox, tasks) = (Mailbox::<SimEnv>::new(2), TaskSet::new(&world.env(index)));
+            let seen = Rc::clone(&arrived);
+            mailbox.start(links, &tasks, move |_, message| match message {
+                Message::Wake { watch } => seen.borrow_mut().push(watch.0),
+                _ => unreachable!("only this is sent"),
+            });
+            mailboxes.push(mailbox);
+            sets.push(tasks);
+        }
+        let (peer, wake) = (ShardIndex::new(1), |number| Message::Wake { watch: WatchId(number) });
+        let clock = world.env(0).clock().clone();
+        world.run(async {
+            mailboxes[0].send(peer, wake(0));
+            clock.sleep(LATE_MAX).await;
+            mailboxes[0].send_late(peer, wake(1));
+            clock.sleep(LATE_MAX * 9 / 10).await;
+            assert_eq!(*arrived.borrow(), [0], "nothing has woken the sender");
+            clock.sleep(LATE_MAX).await;
+            assert_eq!(*arrived.borrow(), [0, 1]);
+
+            mailboxes[0].send_late(peer, wake(2));
+            mailboxes[0].send(peer, wake(3));
+            clock.sleep(LATE_MAX / 2).await;
+            assert_eq!(*arrived.borrow(), [0, 1, 2, 3]);
+
+            mailboxes[0].send_late(peer, wake(4));
+            mailboxes.iter().for_each(Mailbox::close);
+            for tasks in &sets {
+                tasks.join().await;
+            }
+            assert_eq!(*arrived.borrow(), [0, 1, 2, 3, 4]);
+        });
+    }
 
     const SHARD_COUNT: u16 = 3;
     /// Far more than a link holds.

@@ -35,6 +35,11 @@ impl<E: Env> TaskSet<E> {
         Self { env: env.clone(), shared: Rc::default() }
     }
 
+    /// Where the tasks run.
+    pub fn env(&self) -> &E {
+        &self.env
+    }
+
     /// Starts a task. `name` says what it is for, in reports of what still runs.
     pub fn spawn(&self, name: &'static str, class: TaskClass, future: impl Future<Output = ()> + 'static) {
         let number = self.shared.number_next.get();
