@@ -354,7 +354,9 @@ impl<E: Env> Log<E> {
     /// Goes on in the prepared next segment, if there is one and the one before the active one is finished. Says by how
     /// many bytes the end of the log moved.
     pub fn roll(&mut self) -> Option<usize> {
-        self.active.as_ref().filter(|active| !active.unnamed && self.has_room())?;
+        // The round that writes the rest of the segment finds it open.
+        let is_ready = self.has_room() && self.is_file_open();
+        self.active.as_ref().filter(|active| !active.unnamed && is_ready)?;
         let (file, filled_end) = self.next.take()?;
         let active = self.active.take().expect("it was there above");
         let end = self.offsets.written();
@@ -444,6 +446,11 @@ impl<E: Env> Log<E> {
     /// journal has made durable does not count.
     pub fn is_settled(&self) -> bool {
         self.is_header_durable() && self.in_segment == self.offsets.written()
+    }
+
+    /// Whether a flush has followed on all that was written to the active segment.
+    pub fn is_file_flushed(&self) -> bool {
+        self.is_header_durable() && self.in_segment == self.segment_stored
     }
 
     /// Whether a round has to write the segments: for what cannot be a piece in the journal.

@@ -96,11 +96,15 @@ impl<E: Env> Log<E> {
         self.next.is_none() && active.base_offset < self.offsets.written().offset && (near || self.roll_wanted)
     }
 
-    /// Whether the segment is open and has room for all that was appended.
+    /// Whether the segment exists and has room for all that was appended.
     pub fn has_room(&self) -> bool {
         let end = self.offsets.written().position;
-        self.active.as_ref().is_some_and(|active| {
-            active.file.is_some() && position_in_file(end, active.origin).block_ceil() <= active.filled_end
-        })
+        let fits = |active: &ActiveSegment<E>| position_in_file(end, active.origin).block_ceil() <= active.filled_end;
+        self.active.as_ref().is_some_and(fits)
+    }
+
+    /// Whether the segment's file is open. Only what goes to the journal does without.
+    pub fn is_file_open(&self) -> bool {
+        self.active.as_ref().is_some_and(|active| active.file.is_some())
     }
 }

@@ -3,8 +3,8 @@
 //!
 //! Letting go never waits for anything: whoever reads a file holds a clone of it, and what is needed again is opened or
 //! loaded again. A file is closed only when all that was written to it is flushed: a failed flush is told to who has the
-//! file open. When there are too many files, a log with records that only the journal has is written back, so that its
-//! file can be closed at a later look. [`await_file`] holds those up that want to open one more in the meantime.
+//! file open. Records that only the journal has do not need it. When there are too many files, [`await_file`] holds those up
+//! that want to open one more.
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures_util::future::select;
 use millrace_runtime::{Clock, Env, Tasks};
 
-use super::turns::Turn;
+use super::turns::{LOOKS_MAX, Turn};
 use super::{Inner, SharedLog};
 use crate::log::Log;
 use crate::model::Offset;
@@ -94,15 +94,15 @@ impl<E: Env> Inner<E> {
 }
 
 fn close_file<E: Env>(log: &mut Log<E>, base_offset: Offset) -> Turn {
-    let (settled, worked_on, compacting) = (log.is_settled(), log.is_worked_on(), log.compacting);
+    let (flushed, worked_on, compacting) = (log.is_file_flushed(), log.is_worked_on(), log.compacting);
     if let Some(active) = log.active.as_mut().filter(|active| active.base_offset == base_offset) {
         if active.file.is_none() {
             return Turn::Gone;
         }
         let used = std::mem::take(&mut active.file_used);
-        if used || !settled || worked_on || active.unnamed {
-            // By the time of the next look it may be settled.
-            log.write_back_wanted |= !used && !settled && log.recorded.is_none();
+        if used || !flushed || worked_on || active.unnamed {
+            // By the time of the next look it may be flushed.
+            log.write_back_wanted |= !used && !flushed && log.recorded.is_none();
             return Turn::Another;
         }
         active.file = None;
@@ -138,14 +138,27 @@ pub(super) async fn await_file<E: Env>(inner: &Inner<E>) {
     loop {
         let (prepared, ended) = (inner.prepared.version(), inner.round_ended.version());
         let now = inner.env.clock().now();
-        // Those that wait beside this one open a file each.
-        let count_max = inner.config.open_file_count_max.saturating_sub(inner.preparing.get()).max(1);
-        if inner.fit_files(count_max) || now >= deadline {
+        if make_room_for_file(inner).await || now >= deadline {
             return;
         }
         let freed = select(inner.prepared.changed(prepared), inner.round_ended.changed(ended));
         select(freed, pin!(inner.env.clock().sleep(deadline - now))).await;
     }
+}
+
+/// Looks at every open file for some that can be closed, and once more: the first look may only find that it was used. True
+/// when there are few enough.
+async fn make_room_for_file<E: Env>(inner: &Inner<E>) -> bool {
+    let looks = 2 * inner.open_files.borrow().cost();
+    for _ in 0..=looks / LOOKS_MAX {
+        // Those that wait beside this one open a file each.
+        let count_max = inner.config.open_file_count_max.saturating_sub(inner.preparing.get()).max(1);
+        if inner.fit_files(count_max) {
+            return true;
+        }
+        inner.env.tasks().yield_now().await;
+    }
+    false
 }
 
 /// Looks for logs that nobody uses until the store closes.

@@ -25,12 +25,12 @@ const PREPARING_MAX: usize = 32;
 /// and when their file is open already: the others may wait for that to be closed.
 const PREPARING_OPEN_MAX: usize = 2 * PREPARING_MAX;
 
-/// Whether the log's segment has room for all that was appended. If not, or soon not, a task makes room; it puts the log
-/// back into the queue when it is done.
-pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> bool {
+/// Whether the log's segment has room for all that was appended, and is open if a round is to write to it. If not, or
+/// soon not, a task sees to it; it puts the log back into the queue when it is done.
+pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>, to_segment: bool) -> bool {
     let mut borrowed = log.borrow_mut();
-    let has_room = borrowed.has_room();
-    let due = !has_room || borrowed.next_wanted() || borrowed.fill_target().is_some();
+    let is_ready = borrowed.has_room() && (borrowed.is_file_open() || !to_segment);
+    let due = !is_ready || borrowed.next_wanted() || borrowed.fill_target().is_some();
     let wanted = borrowed.unsegmented_bytes() > 0 || borrowed.roll_wanted;
     if due && wanted && !borrowed.preparing && borrowed.recorded.is_none() {
         borrowed.preparing = true;
@@ -38,7 +38,7 @@ pub(super) fn make_room<E: Env>(inner: &Rc<Inner<E>>, log: &SharedLog<E>) -> boo
         drop(borrowed);
         inner.env.tasks().spawn(TaskClass::Flush, run(Rc::clone(inner), Rc::clone(log), life));
     }
-    has_room
+    is_ready
 }
 
 async fn run<E: Env>(inner: Rc<Inner<E>>, log: SharedLog<E>, life: u64) {
@@ -73,7 +73,7 @@ fn is_full(result: &io::Result<()>) -> bool {
 pub(super) async fn acquire<E: Env>(inner: &Inner<E>, log: &SharedLog<E>) {
     loop {
         let version = inner.prepared.version();
-        let is_open = log.borrow().active.as_ref().is_some_and(|active| active.file.is_some());
+        let is_open = log.borrow().is_file_open();
         if inner.preparing.get() < if is_open { PREPARING_OPEN_MAX } else { PREPARING_MAX } {
             inner.preparing.set(inner.preparing.get() + 1);
             if !is_open {

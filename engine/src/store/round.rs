@@ -96,15 +96,13 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
     while bytes < inner.config.round_bytes_max {
         let Some(log) = inner.queue.borrow_mut().pop_front() else { break };
         log.borrow_mut().queued = false;
+        let to_segment = is_for_segment(&log.borrow());
         // A log whose segment has no room yet joins a later round; the task that makes room puts it back into the queue.
-        if log.borrow().recorded.is_some() || !prepare::make_room(inner, &log) {
+        if log.borrow().recorded.is_some() || !prepare::make_room(inner, &log, to_segment) {
             continue;
         }
         finish::consider(inner, &log);
         let mut borrowed = log.borrow_mut();
-        let to_segment = borrowed.write_back_wanted
-            || borrowed.needs_segment_write()
-            || borrowed.unsegmented_bytes() >= INLINE_BYTES_MAX;
         let new_bytes = if to_segment { borrowed.unsegmented_bytes() } else { borrowed.unstored_bytes() };
         flush_wanted |= borrowed.write_back_wanted && !borrowed.is_settled();
         if new_bytes == 0 && !borrowed.header_pending() {
@@ -125,10 +123,15 @@ fn plan<E: Env>(inner: &Rc<Inner<E>>) -> Option<Round<E>> {
     }
     let journal_write = place_in_journal(inner, &pieces);
     if journal_write.is_none() {
-        segment_logs.append(&mut pieces);
+        segment_logs.extend(pieces.drain(..).filter(|share| prepare::make_room(inner, &share.log, true)));
     }
     let segment_writes = segment_logs.into_iter().map(seal).collect();
     Some(Round { pieces, segment_writes, journal_write, flush_wanted })
+}
+
+/// Whether what was appended to a log is too much for the journal, or cannot be a piece in it.
+fn is_for_segment<E: Env>(log: &Log<E>) -> bool {
+    log.write_back_wanted || log.needs_segment_write() || log.unsegmented_bytes() >= INLINE_BYTES_MAX
 }
 
 /// Lays the journal's part of a round out. `None` when there is nothing to say in it, or the ring has no room for it.

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-/// Entries looked at for each one that comes in: a shard does not stop for a budget.
-const LOOKS_MAX: usize = 64;
+/// Entries looked at without a pause: a shard does not stop for a budget.
+pub(super) const LOOKS_MAX: usize = 64;
 
 /// What the owner of an entry did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
