@@ -1,12 +1,14 @@
 //! `millbench partitions`: what it costs to spread the same load over many partitions.
 //!
 //! Alternates a topic of few partitions and one of many. Both have as many bytes in flight, in batches of the same size and
-//! requests of as many batches; only the number of partitions differs.
+//! requests of as many batches; only the number of partitions differs. Every partition was written to before: a log's first
+//! record makes its files, and that is not measured.
 
 use anyhow::ensure;
 
 use super::produce::drive_and_compare;
 use super::{Session, append, measured};
+use crate::client::cluster::Leader;
 use crate::drive::Outcome;
 use crate::measured::{Measured, Series};
 use crate::numbers::{float, parse_bytes, u64_of};
@@ -41,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     let send = SendOptions { in_flight: Some(in_flight), batches_per_request, ..arguments.send.clone() };
     let mut series = [few, &many].map(|count| Series::new(&format!("{count} partitions")));
     let mut totals = [Outcome::default(), Outcome::default()];
-    for _ in 0..*rounds {
+    for round in 0..*rounds {
         for (index, count) in [*few, many].into_iter().enumerate() {
             if session.stop.is_asked() {
                 break;
@@ -49,6 +51,9 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
             let topics = vec![format!("{}-{count}", target.topics[0])];
             let target = TargetOptions { topics, partitions: Some(count), ..target.clone() };
             let leaders = target.leaders(Some(&[]))?;
+            if round == 0 {
+                write_first_records(&target, &send, &leaders, session)?;
+            }
             let mut plan = target.plan("partitions", leaders.clone())?;
             plan.sending = Some(send.plan(&series[index].name, &target, &leaders)?);
             let mut outcome = drive_and_compare(session, plan, &target.topics, &leaders)?;
@@ -75,6 +80,26 @@ pub(crate) fn run(arguments: &Arguments, session: &Session<'_>) -> anyhow::Resul
     let mut measured = measured("partitions", target, settings, all);
     (measured.series, measured.results) = (Vec::from(series), results);
     Ok(measured)
+}
+
+/// Writes to every partition of the topic.
+fn write_first_records(
+    target: &TargetOptions,
+    send: &SendOptions,
+    leaders: &[Leader],
+    session: &Session<'_>,
+) -> anyhow::Result<()> {
+    let mut plan = target.plan("first records", leaders.to_vec())?;
+    let mut sending = send.plan("produce", target, leaders)?;
+    let count = leaders.iter().map(|leader| leader.places.len()).sum::<usize>();
+    // Each connection goes through all partitions.
+    sending.request_count_max = Some(u64_of(count.div_ceil(send.batches_per_request) * send.connections));
+    plan.sending = Some(sending);
+    (plan.span.ramp, plan.span.warm_up, plan.span.measured) = Default::default();
+    let outcome = drive_and_compare(session, plan, &target.topics, leaders)?;
+    let findings = outcome.findings.into_sentences();
+    ensure!(findings.is_empty(), "first records of {}: {}", target.topics.join(", "), findings.join("; "));
+    Ok(())
 }
 
 /// Of the topic with many, if nothing is said.
